@@ -1,0 +1,3 @@
+"""Process-aware reinforcement learning for video reasoning, small enough to read."""
+
+__version__ = "0.1.0"
