@@ -1,0 +1,1 @@
+"""A world of moving coloured shapes, small enough that every fact of a clip is known."""

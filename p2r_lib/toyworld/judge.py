@@ -1,0 +1,46 @@
+"""The rule judge: sufficient means that the facts stated entail the answer and none is false."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from p2r_lib.judges.base import JudgeRequest, Verdict
+from p2r_lib.toyworld.language import read, say
+from p2r_lib.toyworld.questions import Question, conclusions, parse_question
+from p2r_lib.toyworld.world import World
+
+
+def sufficiency(question: Question, answer: str, observation: str, world: World) -> tuple[bool, str]:
+    """Whether an observation suffices for the answer, and why (not), in one sentence."""
+    facts = read(observation)
+    if lies := [fact for fact in facts if not fact.holds(world)]:
+        return False, f"Not true of the clip: {say(lies[0])}"
+    left = {question.answer(end) for end in conclusions(question, facts)}
+    if left == {answer}:
+        return True, f"The stated facts leave one answer: {answer}"
+    return False, f"The stated facts leave {len(left)} answers open."
+
+
+class RuleJudge:
+    """Judges observations of toy clips, whose worlds it knows by their path."""
+
+    id = "toyworld-rules"
+
+    def __init__(self, worlds: Mapping[str, World]) -> None:
+        self._worlds = worlds
+
+    def judge(self, requests: Sequence[JudgeRequest]) -> list[Verdict]:
+        return [self._judge(request) for request in requests]
+
+    def _judge(self, request: JudgeRequest) -> Verdict:
+        sample = request.sample
+        if sample.path not in self._worlds:
+            error = f"no facts are known of {sample.path}; load the worlds file beside the samples"
+            return Verdict(sufficient=None, judge=self.id, error=error)
+        try:
+            question = parse_question(sample.problem, sample.options)
+        except ValueError as error:
+            return Verdict(sufficient=None, judge=self.id, error=str(error))
+        world = self._worlds[sample.path]
+        sufficient, why = sufficiency(question, sample.answer, request.observation, world)
+        return Verdict(sufficient=sufficient, explanation=why, judge=self.id)
