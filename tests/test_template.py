@@ -11,6 +11,9 @@ from transformers import PreTrainedTokenizerFast
 from p2r_lib import template
 from p2r_lib.template import format_response, ownership, parse, token_bytes
 
+settings.register_profile("no deadline", deadline=None)  # a busy machine is no fault
+settings.load_profile("no deadline")
+
 CLOSE = "</observation>"
 GOOD = format_response("a red ball", "it is red", "A")
 
