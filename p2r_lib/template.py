@@ -24,6 +24,8 @@ _TAG = re.compile(r"</?(?:observation|think|answer)>")
 _THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
+_LETTERED = re.compile(r"\(?([A-Za-z])[.):]\s*(.*)", re.DOTALL)
+
 _ANSWER_FORM = {
     "multiple choice": "the letter of the right option",
     "numerical": "one number",
@@ -92,15 +94,15 @@ def _question_block(question: str, options: Sequence[str]) -> str:
 
 
 def _lettered(options: Sequence[str]) -> list[str]:
-    """Options as "A. text". Letters are added unless every option carries its own already."""
+    """Options as "A. text". If not every option carries a letter of its own, all get one.
+
+    The rule is that of `samples.split_options`, so the letters asked for are the ones scored.
+    """
     texts = [option.strip() for option in options]
-    letters = [chr(ord("A") + i) for i in range(len(texts))]
-    own = [
-        re.match(rf"\(?{letter}[.):]\s*", text) for letter, text in zip(letters, texts, strict=True)
-    ]
-    if all(own):
-        texts = [text[match.end() :] for text, match in zip(texts, own, strict=True)]
-    return [f"{letter}. {text}" for letter, text in zip(letters, texts, strict=True)]
+    own = [match for text in texts if (match := _LETTERED.fullmatch(text))]
+    if len({match[1].upper() for match in own}) == len(texts):
+        return [f"{match[1].upper()}. {match[2]}" for match in own]
+    return [f"{chr(ord('A') + i)}. {text}" for i, text in enumerate(texts)]
 
 
 def format_response(observation: str, think: str, answer: str) -> str:

@@ -9,6 +9,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from p2r_lib import template
+from p2r_lib.samples import split_options
 from p2r_lib.template import format_response, ownership, parse, token_bytes
 
 settings.register_profile("no deadline", deadline=None)  # a busy machine is no fault
@@ -52,11 +53,15 @@ def test_prompt_starts_with_question_then_lettered_options():
         (["(A) red", "(B) blue"], ["A. red", "B. blue"]),
         (["A: red", "B) blue"], ["A. red", "B. blue"]),
         (["A red hat", "B flat"], ["A. A red hat", "B. B flat"]),
-        (["A. Einstein", "N. Bohr"], ["A. A. Einstein", "B. N. Bohr"]),
+        (["A. red", "blue"], ["A. A. red", "B. blue"]),
+        (["A. Planck", "A. Einstein"], ["A. A. Planck", "B. A. Einstein"]),
+        (["b) red", "a) blue"], ["B. red", "A. blue"]),
     ],
 )
 def test_options_keep_their_letters_or_get_them(options, shown):
     assert template.build_prompt("Q?", options).split("\n")[1:3] == shown
+    scored = [f"{letter}. {text}" for letter, text in split_options(options)]
+    assert scored == shown  # the letters a learner is shown are those its answer is scored by
 
 
 def test_prompt_asks_for_each_part_in_order_in_under_a_hundred_words():
