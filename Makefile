@@ -33,8 +33,8 @@ test: $(STAMP)  ## lint, format check and every test
 	$(BIN)/ruff format --check .
 	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --durations=10
 
-lab: $(STAMP)  ## open the notebooks in JupyterLab
-	PATH="$(CURDIR)/$(BIN):$$PATH" jupyter lab --LabApp.default_url=/lab/tree/notebooks
+lab: $(STAMP)  ## open the notebooks in JupyterLab (LAB="--no-browser --port 8889" for options)
+	PATH="$(CURDIR)/$(BIN):$$PATH" jupyter lab --LabApp.default_url=/lab/tree/notebooks $(LAB)
 
 # Resolve with every extra first, then pin the core set at those versions: whatever extra is
 # added later, nothing pinned here has to move. Existing pins stay while the ranges admit them;
