@@ -1,0 +1,227 @@
+"""A simulated annotator: writes process-aware traces, and errs at known rates.
+
+It stands where the paper has Qwen2.5-VL-72B. What it did wrong is kept beside each trace, so
+the pipeline's filters can be measured against the truth.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+
+from p2r_lib.template import format_response
+from p2r_lib.toyworld.language import say_all
+from p2r_lib.toyworld.questions import Question, conclusions, needed_facts
+from p2r_lib.toyworld.world import (
+    DIRECTIONS,
+    GRID,
+    MOVE_SECONDS,
+    WORDS,
+    Fact,
+    Motion,
+    Place,
+    Shown,
+    Total,
+    World,
+)
+
+
+@dataclass(frozen=True)
+class ErrorRates:
+    """Probability of each kind of error in one trace; they are drawn independently.
+
+    Attributes:
+        wrong_fact: one stated fact is false.
+        missing_fact: one needed fact is left out, and the answer is a guess.
+        leak: the observation names the answer in place of the facts.
+        wrong_reasoning: the reasoning draws a false conclusion from its own observation.
+        wrong_answer: the answer differs from what the reasoning concluded.
+        broken_template: a tag is missing or misplaced.
+    """
+
+    wrong_fact: float = 0.10
+    missing_fact: float = 0.10
+    leak: float = 0.03
+    wrong_reasoning: float = 0.06
+    wrong_answer: float = 0.04
+    broken_template: float = 0.05
+
+    def harder(self, factor: float) -> ErrorRates:
+        """The same kinds of error, so many times as frequent (at most 0.9)."""
+        return ErrorRates(**{f.name: min(0.9, factor * getattr(self, f.name)) for f in fields(self)})
+
+
+NO_ERRORS = ErrorRates(0, 0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One annotated response and the names of the errors planted in it."""
+
+    text: str
+    errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """Answers questions about worlds it sees through a veil of errors.
+
+    `hardship` multiplies the error rates for some kinds of question, as a real annotator
+    fails more often on hard ones: what survives the filters is then easier than the world.
+    """
+
+    rates: ErrorRates = ErrorRates()
+    hardship: Mapping[str, float] = field(default_factory=dict)
+
+    def annotate(self, question: Question, world: World, *, seed: int) -> Trace:
+        rng = random.Random(seed)
+        rates = self.rates.harder(self.hardship.get(question.kind, 1.0))
+        errors = tuple(f.name for f in fields(rates) if rng.random() < getattr(rates, f.name))
+        return write_trace(question, world, errors, rng)
+
+
+def write_trace(question: Question, world: World, errors: Sequence[str], rng: random.Random) -> Trace:
+    """A trace with just these errors; an error that has no room in it is not listed in the result."""
+    facts = needed_facts(question, world)
+    rng.shuffle(facts)
+    if "wrong_fact" in errors:
+        facts = _falsify(facts, world, rng)
+    if "missing_fact" in errors:
+        facts.pop(rng.randrange(len(facts)))
+    conclusion = _conclude(question, facts, rng)
+    if "wrong_reasoning" in errors:
+        conclusion = _another(question, conclusion, rng)
+    think = f"Based on the observations, {think_text(question, facts, conclusion)}"
+    said = _another(question, conclusion, rng) if "wrong_answer" in errors else conclusion
+    observation = f"{motive(question)} {say_all(facts)}".strip()
+    if "leak" in errors:
+        observation = f"{motive(question)} {_leak(question, conclusion)}"
+    text = format_response(observation, think, question.answer(said))
+    text = _break(text, rng) if "broken_template" in errors else text
+    return Trace(text, tuple(errors))
+
+
+def motive(question: Question) -> str:
+    """The sentence that says what the question makes one look for."""
+    match question.kind, question.arguments:
+        case "direction", (name,):
+            what = f"how the {name} moves"
+        case "order" | "motion", (a, b, *_):
+            what = f"when the {a} and the {b} move"
+        case "side" | "distance", (a, b):
+            what = f"where the {a} and the {b} are"
+        case "count", (word,):
+            what = f"all objects and which are {word}"
+        case _:
+            what = "which words appear and when"
+    return f"Based on the question, I need to notice {what}."
+
+
+def think_text(question: Question, facts: Sequence[Fact], conclusion: str) -> str:
+    """Reasoning in words from stated facts to a conclusion, ending in the option if there is one."""
+    steps = _steps(question, facts, conclusion)
+    if not question.options:
+        return steps
+    return f"{steps} That is option {question.answer(conclusion)}."
+
+
+def _steps(question: Question, facts: Sequence[Fact], conclusion: str) -> str:
+    guess = f"I cannot tell for sure. My guess is {conclusion.rstrip('.')}."
+    seconds = {f.name: f.second for f in facts if isinstance(f, Motion)}
+    cells = {f.name: (f.row, f.column) for f in facts if isinstance(f, Place)}
+    match question.kind, question.arguments:
+        case "direction", (name,):
+            return f"the {name} moves {conclusion}." if name in seconds else guess
+        case "order", (a, b, when):
+            if not {a, b} <= seconds.keys():
+                return guess
+            return f"{_timed(a, b, seconds)} So the {conclusion} moves {when}."
+        case "motion", (a, b):
+            if not {a, b} <= seconds.keys():
+                return guess
+            return f"{_timed(a, b, seconds)} So the {conclusion.split(' moves ')[0][4:]} is first."
+        case "side", (a, b):
+            if not {a, b} <= cells.keys():
+                return guess
+            return f"{_placed(a, b, cells)} So the {a} is {conclusion}."
+        case "distance", (a, b):
+            if not {a, b} <= cells.keys():
+                return guess
+            rows, columns = (sorted(pair) for pair in zip(cells[a], cells[b], strict=True))
+            apart = rows[1] - rows[0], columns[1] - columns[0]
+            return (
+                f"rows {rows[0]} and {rows[1]} are {apart[0]} apart, columns {columns[0]} and "
+                f"{columns[1]} are {apart[1]} apart. So {apart[0]} plus {apart[1]} is {conclusion}."
+            )
+        case "count", (word,):
+            hits = [f"the {name}" for name in cells if word.removesuffix("s") in name.split()]
+            return f"{word}: {', '.join(hits) or 'none'}. That makes {conclusion}."
+    shown = {f.word: f.second for f in facts if isinstance(f, Shown)}
+    if len(shown) < 2:
+        return guess
+    timed = [f"{word} appears at second {second}" for word, second in shown.items()]
+    return f"{' and '.join(timed)}. So {conclusion.split()[0]} is first."
+
+
+def _timed(a: str, b: str, seconds: Mapping[str, int]) -> str:
+    return f"the {a} moves at second {seconds[a]} and the {b} at second {seconds[b]}."
+
+
+def _placed(a: str, b: str, cells: Mapping[str, tuple[int, int]]) -> str:
+    (row, column), (other_row, other_column) = cells[a], cells[b]
+    return f"row {row}, column {column} against row {other_row}, column {other_column}."
+
+
+def _conclude(question: Question, facts: Sequence[Fact], rng: random.Random) -> str:
+    """What the facts entail, or a guess among what they and the options leave open."""
+    open_ends = sorted(conclusions(question, facts)) or sorted(conclusions(question, []))
+    if question.options:
+        open_ends = [end for end in open_ends if end in question.options] or list(question.options)
+    return rng.choice(open_ends)
+
+
+def _another(question: Question, conclusion: str, rng: random.Random) -> str:
+    ends = question.options or sorted(conclusions(question, []))
+    return rng.choice([end for end in ends if end != conclusion])
+
+
+def _falsify(facts: Sequence[Fact], world: World, rng: random.Random) -> list[Fact]:
+    """The facts with one of them made false."""
+    facts = list(facts)
+    index = rng.randrange(len(facts))
+    while facts[index].holds(world):
+        facts[index] = _vary(facts[index], rng)
+    return facts
+
+
+def _vary(fact: Fact, rng: random.Random) -> Fact:
+    match fact:
+        case Place(name):
+            return Place(name, rng.randint(1, GRID), rng.randint(1, GRID))
+        case Motion(name):
+            return Motion(name, rng.choice(list(DIRECTIONS)), rng.choice(MOVE_SECONDS))
+        case Shown():
+            return Shown(rng.choice(WORDS), rng.choice(MOVE_SECONDS))
+        case Total(count):
+            return Total(max(1, count + rng.choice((-1, 1))))
+    raise TypeError(f"not a fact: {fact!r}")
+
+
+def _leak(question: Question, conclusion: str) -> str:
+    if question.options:
+        return f"The right option is {question.answer(conclusion)}."
+    return f"The answer is {conclusion.rstrip('.')}."
+
+
+def _break(text: str, rng: random.Random) -> str:
+    """One of the ways in which real models leave the template."""
+    faults = (
+        text.replace("</observation>\n", "", 1),
+        text.replace("<think>", "", 1),
+        text.replace("</think>", "", 1),
+        text.split("<answer>")[0].rstrip(),
+        text.split("</observation>\n", 1)[-1],
+        text.replace("<answer>", "", 1).replace("</answer>", "", 1),
+    )
+    return rng.choice(faults)

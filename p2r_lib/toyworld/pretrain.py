@@ -1,0 +1,257 @@
+"""Pretraining of the tiny base: it learns to see, to answer and a little to reason, but no template.
+
+It stands where the paper has Qwen2.5-VL-Instruct. Each example is a short chat: turns about one
+clip (list the facts, find one fact, answer a question plainly) or, without a clip, reasoning from
+stated facts. Tags of the process-aware template appear nowhere in it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from p2r_lib.template import build_prompt, plain_prompt
+from p2r_lib.toyworld.annotator import NO_ERRORS, Annotator, think_text
+from p2r_lib.toyworld.language import say, say_all
+from p2r_lib.toyworld.questions import (
+    IMAGE_KINDS,
+    KINDS,
+    Question,
+    needed_facts,
+    sample_question,
+    solve,
+)
+from p2r_lib.toyworld.render import Look, render
+from p2r_lib.toyworld.world import Fact, Motion, Place, Shown, Total, World, facts_of, sample_world
+
+if TYPE_CHECKING:
+    import torch
+
+Turn = tuple[str, str]
+"""What the user says and what the assistant replies."""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Turns about a world's clip, or about nothing but text when `world` is None."""
+
+    turns: tuple[Turn, ...]
+    world: World | None = None
+
+
+def draw_chat(rng: random.Random, *, text_share: float = 0.15, single: bool = False) -> Chat:
+    """One pretraining chat; `single` keeps to worlds with one thing, for the first steps."""
+    if single:
+        world = sample_world(rng, things=1, movers=rng.randint(0, 1), signs=rng.randint(0, 1))
+        return Chat((_listing(rng, world), *_probes(rng, world, 1)), world)
+    kind = rng.choice(KINDS)
+    image = kind in IMAGE_KINDS and rng.random() < 0.5
+    world, question = sample_question(rng, kind, data_type="image" if image else "video")
+    if rng.random() < text_share:
+        return Chat((_reasoning(rng, world, question),))
+    if rng.random() < 0.25:
+        return Chat((_plain(world, question),), world)
+    return Chat((*_probes(rng, world, 2), _listing(rng, world)), world)
+
+
+def _listing(rng: random.Random, world: World) -> Turn:
+    facts = facts_of(world)
+    return f"List what the {world.data_type} shows.", say_all(rng.sample(facts, len(facts)))
+
+
+def _probes(rng: random.Random, world: World, count: int) -> list[Turn]:
+    facts = facts_of(world)
+    return [(_probe(fact), say(fact)) for fact in rng.sample(facts, min(count, len(facts)))]
+
+
+def _probe(fact: Fact) -> str:
+    match fact:
+        case Place(name):
+            return f"Where is the {name} at the start?"
+        case Motion(name):
+            return f"What does the {name} do?"
+        case Shown(_, second):
+            return f"Which word appears at second {second}?"
+        case Total():
+            return "How many objects are there?"
+    raise TypeError(f"not a fact: {fact!r}")
+
+
+def _plain(world: World, question: Question) -> Turn:
+    prompt = plain_prompt(
+        question.text,
+        question.lettered_options,
+        problem_type=question.problem_type,
+        data_type=world.data_type,
+    )
+    return prompt, question.answer(solve(question, world))
+
+
+def _reasoning(rng: random.Random, world: World, question: Question) -> Turn:
+    facts = needed_facts(question, world)
+    rng.shuffle(facts)
+    conclusion = solve(question, world)
+    asked = "\n".join([say_all(facts), question.text, *question.lettered_options])
+    steps = think_text(question, facts, conclusion)
+    return asked, f"{steps[0].upper()}{steps[1:]} Answer: {question.answer(conclusion)}"
+
+
+def corpus(size: int = 4000, *, seed: int = 0) -> Iterator[str]:
+    """Texts that the tokenizer is trained on: chats, prompts and process-aware responses."""
+    rng = random.Random(seed)
+    for index in range(size):
+        for user, assistant in draw_chat(rng).turns:
+            yield from (user, assistant)
+        world, question = sample_question(rng, KINDS[index % len(KINDS)])
+        yield build_prompt(
+            question.text, question.lettered_options, problem_type=question.problem_type
+        )
+        yield Annotator(NO_ERRORS).annotate(question, world, seed=index).text
+
+
+def through_codec(frames: np.ndarray) -> np.ndarray:
+    """Frames with colour at half resolution, as an mp4 keeps it."""
+    return np.stack([_subsample(frame) for frame in frames])
+
+
+def _subsample(frame: np.ndarray) -> np.ndarray:
+    luma, *chroma = Image.fromarray(frame).convert("YCbCr").split()
+    size = luma.size
+    small = [c.resize((size[0] // 2, size[1] // 2), Image.Resampling.BOX) for c in chroma]
+    back = [c.resize(size, Image.Resampling.BILINEAR) for c in small]
+    return np.asarray(Image.merge("YCbCr", (luma, *back)).convert("RGB"))
+
+
+def encode_chats(chats: list[Chat], processor, *, seed: int, look: Look) -> dict[str, torch.Tensor]:
+    """Model inputs of a batch, with labels on the assistant's words alone: (B, T), -100 elsewhere."""
+    from transformers.video_utils import VideoMetadata
+
+    media = [_media(chat, seed + i, look) for i, chat in enumerate(chats)]
+    videos = [frames for kind, frames in media if kind == "video"]
+    images = [frames[0] for kind, frames in media if kind == "image"]
+    texts = [_chat_text(chat, kind) for chat, (kind, _) in zip(chats, media, strict=True)]
+    clock = VideoMetadata(total_num_frames=4, fps=1.0, frames_indices=[0, 1, 2, 3], duration=4.0)
+    batch = processor(
+        text=texts,
+        videos=videos or None,
+        images=images or None,
+        video_metadata=[clock] * len(videos) if videos else None,
+        do_sample_frames=False,
+        do_resize=False,
+        cap_pixels_per_frame=False,
+        padding=True,
+        padding_side="right",
+        return_tensors="pt",
+    )
+    batch["labels"] = _labels(batch["input_ids"], processor.tokenizer)
+    return dict(batch)
+
+
+def _media(chat: Chat, seed: int, look: Look) -> tuple[str, np.ndarray | None]:
+    if chat.world is None:
+        return "text", None
+    frames = render(chat.world, look=look, seed=seed)
+    if chat.world.data_type == "image":
+        return "image", frames
+    return "video", through_codec(frames)
+
+
+def _chat_text(chat: Chat, kind: str) -> str:
+    pad = {"video": "<|video_pad|>", "image": "<|image_pad|>"}.get(kind)
+    text = ""
+    for index, (user, assistant) in enumerate(chat.turns):
+        seen = f"<|vision_start|>{pad}<|vision_end|>" if pad and index == 0 else ""
+        text += f"<|im_start|>user\n{seen}{user}<|im_end|>\n"
+        text += f"<|im_start|>assistant\n{assistant}<|im_end|>\n"
+    return text
+
+
+def _labels(ids: torch.Tensor, tokenizer) -> torch.Tensor:
+    """Copy of ids (B, T) with everything but the assistant's words and end tokens set to -100."""
+    import torch
+
+    start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    role = tokenizer("assistant", add_special_tokens=False)["input_ids"]
+    labels = torch.full_like(ids, -100)
+    for row, sequence in enumerate(ids.tolist()):
+        position = 0
+        while start in sequence[position:]:
+            begin = sequence.index(start, position) + 1
+            stop = sequence.index(end, begin) + 1 if end in sequence[begin:] else len(sequence)
+            if sequence[begin : begin + len(role)] == role:
+                first = begin + len(role) + 1  # the line break after the role
+                labels[row, first:stop] = ids[row, first:stop]
+            position = stop
+    return labels
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of `pretrain`; the defaults made the shipped base."""
+
+    steps: int = 4000
+    batch_size: int = 48
+    learning_rate: float = 1e-3
+    single_share: float = 0.2
+    text_share: float = 0.15
+    bfloat16: bool = False
+    seed: int = 0
+
+
+class _Batches:
+    """An endless, seeded stream of encoded batches for a DataLoader."""
+
+    def __init__(self, config: PretrainConfig, processor) -> None:
+        self.config, self.processor = config, processor
+
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        config = self.config
+        rng = random.Random(f"{config.seed}/{step}")
+        single = step < config.single_share * config.steps
+        chats = [
+            draw_chat(rng, text_share=config.text_share, single=single)
+            for _ in range(config.batch_size)
+        ]
+        look = Look(noise=rng.uniform(0, 6))
+        return encode_chats(chats, self.processor, seed=rng.getrandbits(31), look=look)
+
+
+def pretrain(output: Path, config: PretrainConfig = PretrainConfig(), *, workers: int = 1) -> None:
+    """Train the tiny base from nothing and save model and processor (safetensors) to a folder."""
+    import torch
+    from torch.utils.data import DataLoader
+    from tqdm.auto import tqdm
+
+    from p2r_lib.toyworld.tiny import build_model, build_processor, build_tokenizer
+
+    torch.manual_seed(config.seed)
+    processor = build_processor(build_tokenizer(corpus(seed=config.seed)))
+    model = build_model(processor.tokenizer, seed=config.seed).train()
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, config.learning_rate, total_steps=config.steps, pct_start=0.1
+    )
+    batches = DataLoader(_Batches(config, processor), batch_size=None, num_workers=workers)
+    progress = tqdm(batches, desc="pretraining", unit="step", mininterval=5)
+    for batch in progress:
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+            loss = model(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        schedule.step()
+        progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    model.eval().save_pretrained(output)
+    processor.save_pretrained(output)
