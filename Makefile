@@ -28,10 +28,10 @@ help:  ## list the targets
 quickstart: $(STAMP)  ## the whole method on a toy world, on a CPU
 	$(BIN)/p2r quickstart
 
-test: $(STAMP)  ## lint, format check and every test
+test: $(STAMP)  ## lint, format check and every test (PYTEST="-k word" for options)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --durations=10
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --durations=10 $(PYTEST)
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab (LAB="--no-browser --port 8889" for options)
 	PATH="$(CURDIR)/$(BIN):$$PATH" jupyter lab --LabApp.default_url=/lab/tree/notebooks $(LAB)
