@@ -61,7 +61,7 @@ def _draw(rng: random.Random, index: int, split: str, kinds: Sequence[str]) -> t
         if split_of(world) == split:
             break
     sample = VideoQA(
-        problem_id=f"{split}-{index}",
+        problem_id=str(index),
         problem=question.text,
         data_type=world.data_type,
         problem_type=question.problem_type,

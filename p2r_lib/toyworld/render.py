@@ -84,8 +84,8 @@ def _card(word: str) -> np.ndarray:
     """(24, 24, 4) uint8: a white card with a black word."""
     side = CELL_PIXELS - 4
     canvas = Image.new("RGBA", (side, side), (250, 250, 250, 255))
-    font = ImageFont.load_default(size=13)
-    ImageDraw.Draw(canvas).text((side / 2, side / 2), word, fill=(0, 0, 0, 255), font=font, anchor="mm")
+    font = ImageFont.load_default(size=19)
+    ImageDraw.Draw(canvas).text((side / 2, side / 2), word, fill=(0, 0, 0, 255), font=font, anchor="mm", stroke_width=0.6)
     return np.asarray(canvas)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 COLOURS = ("red", "green", "blue", "yellow")
 SHAPES = ("circle", "square", "triangle")
-WORDS = ("fox", "sun", "map", "cup", "key", "hat")
+WORDS = ("go", "hi", "ox", "me", "by", "it")
 DIRECTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}
 GRID = 3
 LAST_SECOND = 3
@@ -124,7 +124,7 @@ class Total:
 
 @dataclass(frozen=True)
 class Shown:
-    """«The word fox appears at second 1»."""
+    """«The word ox appears at second 1»."""
 
     word: str
     second: int
