@@ -1,0 +1,1 @@
+"""SFT, video GRPO and process-aware GRPO, on TRL's trainers."""
