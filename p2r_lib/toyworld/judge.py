@@ -10,7 +10,9 @@ from p2r_lib.toyworld.questions import Question, conclusions, parse_question
 from p2r_lib.toyworld.world import World
 
 
-def sufficiency(question: Question, answer: str, observation: str, world: World) -> tuple[bool, str]:
+def sufficiency(
+    question: Question, answer: str, observation: str, world: World
+) -> tuple[bool, str]:
     """Whether an observation suffices for the answer, and why (not), in one sentence."""
     facts = read(observation)
     if lies := [fact for fact in facts if not fact.holds(world)]:
@@ -37,10 +39,10 @@ class RuleJudge:
         if sample.path not in self._worlds:
             error = f"no facts are known of {sample.path}; load the worlds file beside the samples"
             return Verdict(sufficient=None, judge=self.id, error=error)
+        world = self._worlds[sample.path]
         try:
             question = parse_question(sample.problem, sample.options)
-        except ValueError as error:
+            sufficient, why = sufficiency(question, sample.answer, request.observation, world)
+        except ValueError as error:  # no question of ours, or options that lack a conclusion
             return Verdict(sufficient=None, judge=self.id, error=str(error))
-        world = self._worlds[sample.path]
-        sufficient, why = sufficiency(question, sample.answer, request.observation, world)
         return Verdict(sufficient=sufficient, explanation=why, judge=self.id)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 
@@ -107,7 +107,9 @@ def _pattern(template: str) -> re.Pattern[str]:
 # --- from a world to its question and the true conclusion -----------------------------------
 
 
-def sample_question(rng: random.Random, kind: str, *, data_type: str = "video") -> tuple[World, Question]:
+def sample_question(
+    rng: random.Random, kind: str, *, data_type: str = "video"
+) -> tuple[World, Question]:
     """Draw a world that suits a kind of question, and a question of that kind about it."""
     while True:
         world = _world_for(rng, kind, data_type)
@@ -218,7 +220,8 @@ def _distance(a: Cell, b: Cell) -> int:
 
 
 def _narrate(a: str, move_a: tuple[str, int], b: str, move_b: tuple[str, int]) -> str:
-    (_, first, way), (_, then, other) = sorted([(move_a[1], a, move_a[0]), (move_b[1], b, move_b[0])])
+    moves = ((move_a[1], a, move_a[0]), (move_b[1], b, move_b[0]))
+    (_, first, way), (_, then, other) = sorted(moves)
     return f"The {first} moves {way}, then the {then} moves {other}."
 
 
@@ -245,11 +248,16 @@ def needed_facts(question: Question, world: World) -> list[Fact]:
 
 
 def conclusions(question: Question, facts: Iterable[Fact]) -> set[str]:
-    """Every conclusion that some world allows which fits the question's presupposition and the facts.
+    """Every conclusion of some world that fits the question's presupposition and the facts.
 
-    Facts suffice when exactly one is left; an empty set means that they contradict each other.
+    A world has at most `MAX_THINGS` things, of different names, in different cells at the start;
+    that things never meet later is for no reader to know. Facts suffice when exactly one conclusion
+    is left; an empty set means that they contradict each other or the presupposition.
     """
     facts = tuple(facts)
+    things = {name for name in question.arguments if name in NAMES} | _named(facts)
+    if not _totals(things, facts) or not all(_states(name, facts) for name in things):
+        return set()
     match question.kind, question.arguments:
         case "count", (word,):
             return {str(count) for count in _counts(word, facts)}
@@ -262,6 +270,16 @@ def conclusions(question: Question, facts: Iterable[Fact]) -> set[str]:
     return {end for one, two in pairs if (end := _conclude(question.kind, a, one, b, two, when))}
 
 
+def _named(facts: Sequence[Fact]) -> set[str]:
+    return {fact.name for fact in facts if isinstance(fact, Place | Motion)}
+
+
+def _totals(names: Collection[str], facts: Sequence[Fact]) -> list[int]:
+    """How many things there may be, given that these are among them and the totals stated."""
+    stated = {fact.count for fact in facts if isinstance(fact, Total)}
+    return [n for n in range(len(names), MAX_THINGS + 1) if stated <= {n}]
+
+
 State = tuple[Cell, tuple[str | None, int | None]]
 _STATES: tuple[State, ...] = tuple(
     (cell, move)
@@ -272,10 +290,12 @@ _STATES: tuple[State, ...] = tuple(
 
 
 def _states(name: str, facts: Sequence[Fact]) -> list[State]:
-    """Start cell and motion that a thing may have, given the facts stated of it."""
+    """Start cell and motion that a thing may have, given the facts stated of it and of others."""
     places = {(f.row, f.column) for f in facts if isinstance(f, Place) and f.name == name}
     moves = {(f.direction, f.second) for f in facts if isinstance(f, Motion) and f.name == name}
-    return [s for s in _STATES if places <= {s[0]} and moves <= {s[1]}]
+    taken = {(f.row, f.column) for f in facts if isinstance(f, Place) and f.name != name}
+    free = [state for state in _STATES if state[0] not in taken]
+    return [s for s in free if places <= {s[0]} and moves <= {s[1]}]
 
 
 def _conclude(kind: str, a: str, one: State, b: str, two: State, when: Sequence[str]) -> str | None:
@@ -295,17 +315,15 @@ def _conclude(kind: str, a: str, one: State, b: str, two: State, when: Sequence[
 
 
 def _counts(word: str, facts: Sequence[Fact]) -> set[int]:
-    seen = {fact.name for fact in facts if isinstance(fact, Place | Motion)}
-    totals = {fact.count for fact in facts if isinstance(fact, Total)}
+    seen = _named(facts)
     matching = sum(_matches(name, word) for name in seen)
     unseen_matching = sum(_matches(name, word) for name in NAMES) - matching
     unseen_others = len(NAMES) - len(seen) - unseen_matching
     counts: set[int] = set()
-    for total in range(max(1, len(seen)), MAX_THINGS + 1):
-        if totals <= {total}:
-            hidden = total - len(seen)
-            fewest, most = max(0, hidden - unseen_others), min(hidden, unseen_matching)
-            counts |= {matching + more for more in range(fewest, most + 1)}
+    for total in _totals(seen, facts):
+        hidden = total - len(seen)
+        fewest, most = max(0, hidden - unseen_others), min(hidden, unseen_matching)
+        counts |= {matching + more for more in range(fewest, most + 1)}
     return counts
 
 

@@ -96,6 +96,8 @@ def build_model(
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+    from p2r_lib.models import use_trained_positions
+
     ids = dict(zip(_SPECIAL, tokenizer.convert_tokens_to_ids(list(_SPECIAL)), strict=True))
     heads = hidden_size // 32
     config = Qwen2_5_VLConfig(
@@ -137,4 +139,4 @@ def build_model(
     model = Qwen2_5_VLForConditionalGeneration(config).float()
     model.generation_config.eos_token_id = ids["<|im_end|>"]
     model.generation_config.pad_token_id = ids[_END_OF_TEXT]
-    return model.eval()
+    return use_trained_positions(model.eval())
