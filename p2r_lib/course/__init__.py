@@ -1,0 +1,1 @@
+"""What the notebooks, the slides and the report are drawn with."""

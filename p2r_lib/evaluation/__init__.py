@@ -1,0 +1,1 @@
+"""Answers from a model, and what they show: accuracy, sufficiency, format, mismatch."""
