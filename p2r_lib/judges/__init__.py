@@ -1,4 +1,8 @@
-"""Judges of observations, and what they share."""
+"""Judges of observations: what they share, and the ones that need no extra library.
+
+`anthropic.AnthropicJudge` and `openai_compatible.OpenAICompatibleJudge` are imported from their
+modules.
+"""
 
 from p2r_lib.judges.base import (
     AnswerExtractor,
@@ -8,12 +12,19 @@ from p2r_lib.judges.base import (
     Verdict,
     clean_observation,
 )
+from p2r_lib.judges.cache import CachedJudge
+from p2r_lib.judges.extract import RuleAnswerExtractor
+from p2r_lib.judges.recorded import RecordedJudge, write_recording
 
 __all__ = [
     "AnswerExtractor",
+    "CachedJudge",
     "Judge",
     "JudgeError",
     "JudgeRequest",
+    "RecordedJudge",
+    "RuleAnswerExtractor",
     "Verdict",
     "clean_observation",
+    "write_recording",
 ]

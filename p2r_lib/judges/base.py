@@ -5,11 +5,14 @@ taken for a "no".
 """
 
 import asyncio
+import hashlib
+import json
 import re
+import time
 import unicodedata
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from p2r_lib.samples import VideoQA
@@ -77,6 +80,63 @@ class AnswerExtractor(Protocol):
 def failed(judge: str, error: str, *, latency: float = 0.0) -> Verdict:
     """The verdict of a judge that could not give one."""
     return Verdict(None, judge=judge, error=error, latency=latency)
+
+
+def request_key(request: JudgeRequest) -> str:
+    """Hex digest of everything a verdict may depend on: the sample's question and the text."""
+    sample = request.sample
+    parts = [sample.data_type, sample.problem_type, sample.problem, list(sample.options)]
+    parts += [sample.answer, sample.path, request.observation]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+async def judge_concurrently(
+    ask: Callable[[JudgeRequest], Awaitable[Verdict]],
+    requests: Sequence[JudgeRequest],
+    *,
+    judge: str,
+    concurrency: int,
+    deadline: float,
+) -> list[Verdict]:
+    """Verdicts of `ask`, in order, at most `concurrency` at a time, each within `deadline` seconds.
+
+    An observation of which cleaning leaves nothing is insufficient without asking. What goes wrong
+    with one request becomes its failed verdict; a JudgeError stops them all and is raised.
+    """
+    gate = asyncio.Semaphore(concurrency)
+
+    async def one(request: JudgeRequest) -> Verdict:
+        if not any(map(str.isalnum, clean_observation(request.observation))):
+            return Verdict(False, "The observation says nothing.", judge)
+        async with gate:
+            start = time.monotonic()
+            try:
+                async with asyncio.timeout(deadline):
+                    verdict = await ask(request)
+            except TimeoutError:
+                verdict = failed(judge, f"no reply within {deadline:g} s")
+            except JudgeError:
+                raise
+            except Exception as error:  # one request must not take the others down
+                verdict = failed(judge, f"{type(error).__name__}: {error}")
+            return replace(verdict, latency=time.monotonic() - start)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(request)) for request in requests]
+    except ExceptionGroup as errors:  # of JudgeErrors: `one` lets no other through
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def fatal_reason(status: int, *, model: str, key_name: str) -> str | None:
+    """Why an HTTP status dooms every request, in one line; None if it concerns one request."""
+    return {
+        401: f"the key was refused (HTTP 401): check the environment variable {key_name}",
+        402: "the account has no credit left (HTTP 402): add credit, or use another key",
+        403: f"the key may not use model {model!r} here (HTTP 403): use another key or model",
+        404: f"there is no model {model!r} at this address (HTTP 404): check both",
+    }.get(status)
 
 
 def run_sync(make: Callable[[], Awaitable[T]]) -> T:
@@ -162,4 +222,4 @@ def clean_observation(text: str) -> str:
 
 def _hidden(char: str) -> bool:
     """Whether a reader does not see it: it could hide a tag from the patterns alone."""
-    return char not in "\n\t" and unicodedata.category(char) in ("Cc", "Cf")
+    return char not in "\n\t" and unicodedata.category(char) in ("Cc", "Cf", "Cs")
