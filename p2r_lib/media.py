@@ -604,7 +604,9 @@ def _flushed(stream: "av.VideoStream") -> Iterator["av.VideoFrame"]:
     import av
 
     with contextlib.suppress(av.error.FFmpegError):
-        yield from stream.codec_context.decode(None)
+        for frame in stream.codec_context.decode(None):
+            frame.time_base = stream.time_base  # which only the stream's packets hand on
+            yield frame
 
 
 def _bytes_missing(path: Path) -> int:

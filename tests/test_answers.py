@@ -1,9 +1,11 @@
+import doctest
 import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2r_lib import answers
 from p2r_lib.answers import option_letter, parse_number, score
 from p2r_lib.samples import PROBLEM_TYPES
 
@@ -252,3 +254,9 @@ def test_free_form_is_the_mean_of_three_rouges(predicted, truth, expected):
 @pytest.mark.parametrize("truth", ["red", "Red", "红色的球"])
 def test_an_equal_free_form_answer_scores_1_where_rouge_is_undefined(truth):
     assert score("free-form", f" {truth.lower()} ", truth) == 1.0
+
+
+def test_the_examples_in_the_docstrings_hold():
+    result = doctest.testmod(answers)
+    assert result.attempted >= 3
+    assert result.failed == 0

@@ -1,4 +1,5 @@
 import dataclasses
+import doctest
 import gzip
 import json
 import logging
@@ -418,3 +419,9 @@ def test_split_options(options, letters):
 def test_more_options_than_letters_are_refused():
     with pytest.raises(ValueError, match="26"):
         split_options(["x"] * 27)
+
+
+def test_the_examples_in_the_docstrings_hold():
+    result = doctest.testmod(module)
+    assert result.attempted >= 2
+    assert result.failed == 0
