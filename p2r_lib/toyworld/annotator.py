@@ -7,15 +7,16 @@ the pipeline's filters can be measured against the truth.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import product
 
 from p2r_lib.template import format_response
 from p2r_lib.toyworld.language import say_all
 from p2r_lib.toyworld.questions import Question, conclusions, needed_facts
 from p2r_lib.toyworld.world import (
+    CELLS,
     DIRECTIONS,
-    GRID,
     MOVE_SECONDS,
     WORDS,
     Fact,
@@ -49,10 +50,13 @@ class ErrorRates:
 
     def harder(self, factor: float) -> ErrorRates:
         """The same kinds of error, so many times as frequent (at most 0.9)."""
-        return ErrorRates(**{f.name: min(0.9, factor * getattr(self, f.name)) for f in fields(self)})
+        return ErrorRates(
+            **{f.name: min(0.9, factor * getattr(self, f.name)) for f in fields(self)}
+        )
 
 
 NO_ERRORS = ErrorRates(0, 0, 0, 0, 0, 0)
+ERRORS = tuple(f.name for f in fields(ErrorRates))
 
 
 @dataclass(frozen=True)
@@ -81,25 +85,50 @@ class Annotator:
         return write_trace(question, world, errors, rng)
 
 
-def write_trace(question: Question, world: World, errors: Sequence[str], rng: random.Random) -> Trace:
-    """A trace with just these errors; an error that has no room in it is not listed in the result."""
+def write_trace(
+    question: Question, world: World, errors: Collection[str], rng: random.Random
+) -> Trace:
+    """A trace with just these errors; one that has no room in it is not listed in the result.
+
+    No room: an observation that leaks the answer states no facts, so none is wrong or missing; if
+    the one fact needed is left out, none that is stated is wrong; if the facts allow every
+    conclusion, none is false; and what a broken template cuts off is not there.
+    """
+    facts, planted = _observe(question, world, errors, rng)
+    conclusion = said = _conclude(question, facts, rng)
+    if "wrong_reasoning" in errors and (excluded := _excluded(question, facts)):
+        conclusion = said = rng.choice(excluded)
+        planted.add("wrong_reasoning")
+    if "wrong_answer" in errors:
+        said = rng.choice([end for end in _ends(question) if end != conclusion])
+        planted.add("wrong_answer")
+    stated = _leak(question, conclusion) if "leak" in errors else say_all(facts)
+    think = f"Based on the observations, {think_text(question, facts, conclusion)}"
+    observation = f"{motive(question)} {stated}".strip()
+    text = format_response(observation, think, question.answer(said))
+    if "broken_template" in errors:
+        text, lost = _break(text, rng)
+        planted = (planted - lost) | {"broken_template"}
+    return Trace(text, tuple(name for name in ERRORS if name in planted))
+
+
+def _observe(
+    question: Question, world: World, errors: Collection[str], rng: random.Random
+) -> tuple[list[Fact], set[str]]:
+    """The facts that the reasoning starts from, and which errors their choice has planted."""
     facts = needed_facts(question, world)
     rng.shuffle(facts)
-    if "wrong_fact" in errors:
-        facts = _falsify(facts, world, rng)
+    if "leak" in errors:
+        return facts, {"leak"}
+    planted = set()
     if "missing_fact" in errors:
         facts.pop(rng.randrange(len(facts)))
-    conclusion = _conclude(question, facts, rng)
-    if "wrong_reasoning" in errors:
-        conclusion = _another(question, conclusion, rng)
-    think = f"Based on the observations, {think_text(question, facts, conclusion)}"
-    said = _another(question, conclusion, rng) if "wrong_answer" in errors else conclusion
-    observation = f"{motive(question)} {say_all(facts)}".strip()
-    if "leak" in errors:
-        observation = f"{motive(question)} {_leak(question, conclusion)}"
-    text = format_response(observation, think, question.answer(said))
-    text = _break(text, rng) if "broken_template" in errors else text
-    return Trace(text, tuple(errors))
+        planted.add("missing_fact")
+    if "wrong_fact" in errors and (lies := _lies(question, facts, world)):
+        index = rng.choice(sorted(lies))
+        facts[index] = rng.choice(lies[index])
+        planted.add("wrong_fact")
+    return facts, planted
 
 
 def motive(question: Question) -> str:
@@ -119,7 +148,7 @@ def motive(question: Question) -> str:
 
 
 def think_text(question: Question, facts: Sequence[Fact], conclusion: str) -> str:
-    """Reasoning in words from stated facts to a conclusion, ending in the option if there is one."""
+    """Reasoning in words from stated facts to a conclusion and its option, if there are options."""
     steps = _steps(question, facts, conclusion)
     if not question.options:
         return steps
@@ -181,30 +210,43 @@ def _conclude(question: Question, facts: Sequence[Fact], rng: random.Random) -> 
     return rng.choice(open_ends)
 
 
-def _another(question: Question, conclusion: str, rng: random.Random) -> str:
-    ends = question.options or sorted(conclusions(question, []))
-    return rng.choice([end for end in ends if end != conclusion])
+def _ends(question: Question) -> list[str]:
+    """Every conclusion that an answer to the question may state."""
+    return list(question.options) or sorted(conclusions(question, []))
 
 
-def _falsify(facts: Sequence[Fact], world: World, rng: random.Random) -> list[Fact]:
-    """The facts with one of them made false."""
-    facts = list(facts)
-    index = rng.randrange(len(facts))
-    while facts[index].holds(world):
-        facts[index] = _vary(facts[index], rng)
-    return facts
+def _excluded(question: Question, facts: Sequence[Fact]) -> list[str]:
+    """The conclusions that the facts rule out and whose reasoning reads unlike that of the others.
+
+    None if the facts contradict each other.
+    """
+    left = conclusions(question, facts)
+    sound = {think_text(question, facts, end) for end in left if end in _ends(question)}
+    return [
+        end for end in _ends(question) if left and think_text(question, facts, end) not in sound
+    ]
 
 
-def _vary(fact: Fact, rng: random.Random) -> Fact:
+def _lies(question: Question, facts: Sequence[Fact], world: World) -> dict[int, list[Fact]]:
+    """By a fact's index: the false ones that could stand in its place and fit with the others."""
+    found = {}
+    for index, fact in enumerate(facts):
+        lies = [lie for lie in _variants(fact) if not lie.holds(world)]
+        others = [*facts[:index], *facts[index + 1 :]]
+        found[index] = [lie for lie in lies if conclusions(question, [*others, lie])]
+    return {index: lies for index, lies in found.items() if lies}
+
+
+def _variants(fact: Fact) -> list[Fact]:
     match fact:
         case Place(name):
-            return Place(name, rng.randint(1, GRID), rng.randint(1, GRID))
+            return [Place(name, *cell) for cell in CELLS]
         case Motion(name):
-            return Motion(name, rng.choice(list(DIRECTIONS)), rng.choice(MOVE_SECONDS))
+            return [Motion(name, *move) for move in product(DIRECTIONS, MOVE_SECONDS)]
         case Shown():
-            return Shown(rng.choice(WORDS), rng.choice(MOVE_SECONDS))
+            return [Shown(*card) for card in product(WORDS, MOVE_SECONDS)]
         case Total(count):
-            return Total(max(1, count + rng.choice((-1, 1))))
+            return [Total(other) for other in (count - 1, count + 1) if other > 0]
     raise TypeError(f"not a fact: {fact!r}")
 
 
@@ -214,14 +256,15 @@ def _leak(question: Question, conclusion: str) -> str:
     return f"The answer is {conclusion.rstrip('.')}."
 
 
-def _break(text: str, rng: random.Random) -> str:
-    """One of the ways in which real models leave the template."""
-    faults = (
-        text.replace("</observation>\n", "", 1),
-        text.replace("<think>", "", 1),
-        text.replace("</think>", "", 1),
-        text.split("<answer>")[0].rstrip(),
-        text.split("</observation>\n", 1)[-1],
-        text.replace("<answer>", "", 1).replace("</answer>", "", 1),
+def _break(text: str, rng: random.Random) -> tuple[str, set[str]]:
+    """One of the ways in which real models leave the template, and the errors it cuts off."""
+    observed = {"wrong_fact", "missing_fact", "leak"}
+    faults: tuple[tuple[str, set[str]], ...] = (
+        (text.replace("</observation>\n", "", 1), set()),
+        (text.replace("<think>", "", 1), set()),
+        (text.replace("</think>", "", 1), set()),
+        (text.split("<answer>")[0].rstrip(), {"wrong_answer"}),
+        (text.split("</observation>\n", 1)[-1], observed),
+        (text.replace("<answer>", "", 1).replace("</answer>", "", 1), set()),
     )
     return rng.choice(faults)
