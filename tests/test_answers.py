@@ -221,7 +221,7 @@ def test_parse_number_gives_a_finite_number_or_none(text_):
     ("predicted", "truth", "expected"),
     [
         ("no parking here", "no parking here", 1.0),
-        ("no  parking\n here", "no parking here", 1.0),
+        ("no\tparking\n here", "no parking\rhere", 1.0),
         ("no parking", "no parking here", 2 / 3),  # one word left out of three
         ("no barking here today", "no parking here", 1 / 3),  # one replaced, one put in
         ("a b c d e f g", "x", 0.0),  # more errors than words: clipped
