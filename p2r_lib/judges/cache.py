@@ -1,7 +1,8 @@
 """Verdicts kept on disk around any judge: nothing is asked, or paid for, twice."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,7 +70,7 @@ class CachedJudge:
         """A connection of its own for each call: it works in any thread, and after a fork."""
         Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self.path, timeout=_BUSY)
-        connection.execute("PRAGMA journal_mode=WAL")
+        _patiently(lambda: connection.execute("PRAGMA journal_mode=WAL"))
         connection.execute(_TABLE)
         return connection
 
@@ -94,3 +95,17 @@ class CachedJudge:
         if rows:
             with closing(self._connect()) as connection, connection:
                 connection.executemany("INSERT OR IGNORE INTO verdicts VALUES (?,?,?,?,?)", rows)
+
+
+def _patiently(step: Callable[[], object]) -> None:
+    """Repeats `step` while the file is locked: SQLite's own timeout does not cover the change to
+    WAL, which the first processes to open a new file attempt together."""
+    give_up = time.monotonic() + _BUSY
+    while True:
+        try:
+            step()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
