@@ -138,9 +138,10 @@ def read_samples(
     on_error: Literal["stop", "skip"] = "stop",
 ) -> list[VideoQA]:
     """The samples of a file; see `read_report`. Skipped rows are logged."""
-    return read_report(path, media_root=media_root, require_media=require_media, on_error=on_error)[
-        0
-    ]
+    samples, _ = read_report(
+        path, media_root=media_root, require_media=require_media, on_error=on_error
+    )
+    return samples
 
 
 def read_report(
@@ -247,23 +248,23 @@ def _rows(path: Path) -> Iterator[tuple[int, Callable[[], Any]]]:
         with _text(path) as file:
             number, line = _first_line(file)
             if not number:
-                raise SampleError(path, None, None, "the file is empty", "write or fetch it again")
+                raise _file_error(path, "the file is empty", "write or fetch it again")
             if line.lstrip().startswith("["):
                 yield from _rows_of_list(path, "\n" * (number - 1) + line + file.read())
             else:
                 yield from _rows_of_lines(file, number, line)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise SampleError(
-            path, None, None, f"the gzip data are cut short or damaged ({error})", "fetch it again"
-        ) from error
+        reason = f"the gzip data are cut short or damaged ({error})"
+        raise _file_error(path, reason, "fetch it again") from error
     except UnicodeDecodeError as error:
-        raise SampleError(
-            path, None, None, f"the text is not UTF-8 ({error})", "convert it to UTF-8"
-        ) from error
+        raise _file_error(path, f"not UTF-8 ({error})", "convert it to UTF-8") from error
     except OSError as error:
-        raise SampleError(
-            path, None, None, f"cannot be read ({error.strerror or error})", "check the path"
-        ) from error
+        reason = f"cannot be read ({error.strerror or error})"
+        raise _file_error(path, reason, "check the path") from error
+
+
+def _file_error(path: Path, reason: str, fix: str) -> SampleError:
+    return SampleError(path, None, None, reason, fix)
 
 
 @contextlib.contextmanager
@@ -291,11 +292,10 @@ def _rows_of_list(path: Path, text: str) -> Iterator[tuple[int, Callable[[], Any
         rows = json.loads(text)
     except json.JSONDecodeError as error:
         reason = f"invalid JSON at line {error.lineno}, column {error.colno}: {error.msg}"
-        raise SampleError(
-            path, None, None, reason, "mend it there, or fetch the file again if it ends there"
-        ) from error
+        fix = "mend it there, or fetch the file again if it ends there"
+        raise _file_error(path, reason, fix) from error
     except (RecursionError, ValueError) as error:  # too deep, or a number of too many digits
-        raise SampleError(path, None, None, f"cannot be parsed ({error})", _FLAT) from error
+        raise _file_error(path, f"cannot be parsed ({error})", _FLAT) from error
     for row, value in enumerate(rows, 1):
         yield row, lambda value=value: value
 
