@@ -108,6 +108,7 @@ OWNERS = {
 
 MODELS = {
     "base": Mark("base", "", (0, (1, 1)), "D", "base"),
+    "base_plain": Mark("base", "----", (0, (3, 3)), "d", "base, plain prompt"),
     "sft": Mark("sft", "....", (0, (5, 1, 1, 1)), "^", "SFT"),
     "grpo": Mark("grpo", "\\\\\\\\", (0, (4, 1.5)), "s", "GRPO"),
     "pa_grpo": Mark("pa_grpo", "////", "-", "o", "PA-GRPO"),

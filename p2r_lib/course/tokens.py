@@ -107,6 +107,27 @@ def token_credit_figure(
     return axes.figure, _alt_text(owners, advantages)
 
 
+def credit_lanes(rollout: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The advantages of one rollout's tokens under GRPO and under PA-GRPO.
+
+    `rollout` is a record of a run with credit="process": its "ownership", "advantage_perception"
+    and "advantage_reasoning". GRPO on the same group gives A_R, which only the answer earned, to
+    every token.
+    """
+    a_p, a_r = rollout["advantage_perception"], rollout["advantage_reasoning"]
+    weights = rollout["ownership"]
+    process = [a_p if a_p == a_r else w * a_p + (1 - w) * a_r for w in weights]
+    return {"GRPO": [a_r] * len(weights), "PA-GRPO": process}
+
+
+def telling_rollout(rollouts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The rollout with a boundary in which the two methods' credit is furthest apart."""
+    split = [rollout for rollout in rollouts if {0.0, 1.0} <= set(rollout["ownership"])]
+    if not split:
+        raise ValueError("no rollout has tokens of both processes")
+    return max(split, key=lambda r: abs(r["advantage_perception"] - r["advantage_reasoning"]))
+
+
 def _check_lengths(
     tokens: Sequence, ownership: Sequence, advantages: Mapping[str, Sequence[float]]
 ) -> None:

@@ -7,7 +7,6 @@ models all follow from that.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from p2r_lib.answers import option_letter, score
+from p2r_lib.cot.verify import THRESHOLD
 from p2r_lib.judges.base import AnswerExtractor, Judge, Verdict
 from p2r_lib.rewards import needs_judge
 from p2r_lib.samples import VideoQA
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from p2r_lib.evaluation.answering import Completion
 
 CONFIDENCE = 0.95
-CORRECT_FROM = 0.6
-"""An answer counts as correct from this score on, as in the paper's verification of traces."""
+CORRECT_FROM = THRESHOLD
+"""An answer counts as correct from this score on, as in the verification of traces."""
 
 SUFFICIENCY = ("sufficient", "insufficient", "no observation", "judge failed", "not judged")
 
@@ -275,13 +275,13 @@ class Evaluation:
             "neither": judged.count((0.0, False)),
         }
 
-    def to_json(self, **options: Any) -> str:
-        """One JSON object; NaN is written as null. `options` are those of `json.dumps`."""
-        return json.dumps(_without_nan(asdict(self) | {"counts": self.counts}), **options)
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it, `counts` included; None stands for NaN."""
+        return _without_nan(asdict(self) | {"counts": self.counts})
 
     @classmethod
-    def from_json(cls, text: str) -> Evaluation:
-        data = json.loads(text)
+    def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
+        """What `to_dict` gave, or JSON made of it."""
         return cls(
             estimates=_estimates(data["estimates"]),
             by_type={name: _estimates(found) for name, found in data["by_type"].items()},
