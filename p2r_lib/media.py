@@ -236,13 +236,12 @@ def target_size(
     if max(height, width) > MAX_RATIO * min(height, width):
         raise ValueError(f"{width} x {height} pixels are more than {MAX_RATIO} : 1")
     sides = [max(factor, round(side / factor) * factor) for side in (height, width)]
-    scale, to_multiple = 1.0, None
     if math.prod(sides) > max_pixels:
-        scale, to_multiple = math.sqrt(height * width / max_pixels), math.floor
+        shrink = math.sqrt(height * width / max_pixels)
+        sides = [max(factor, math.floor(s / shrink / factor) * factor) for s in (height, width)]
     elif math.prod(sides) < min_pixels:
-        scale, to_multiple = 1 / math.sqrt(min_pixels / (height * width)), math.ceil
-    if to_multiple is not None:
-        sides = [max(factor, to_multiple(s / scale / factor) * factor) for s in (height, width)]
+        grow = math.sqrt(min_pixels / (height * width))
+        sides = [math.ceil(s * grow / factor) * factor for s in (height, width)]
     return sides[0], sides[1]
 
 
