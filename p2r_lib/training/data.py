@@ -103,9 +103,11 @@ def load_media(row: Row, *, num_frames: int, max_pixels: int) -> Clip | np.ndarr
 
 
 def media_kind(row: Row) -> str | None:
-    """What the prompt shows: "video", "image", or None for text alone. Raises ValueError for two or more."""
-    parts = [part for turn in row["prompt"] if not isinstance(turn["content"], str)
-             for part in turn["content"]]  # fmt: skip
+    """What the prompt shows: "video", "image", or None for text alone.
+
+    Raises ValueError if it shows more than one clip or image.
+    """
+    parts = [part for turn in plain_messages(row["prompt"]) for part in turn["content"]]
     kinds = [part["type"] for part in parts if part["type"] in ("video", "image")]
     if len(kinds) > 1:
         raise ValueError(f"{name_of(row)}: {len(kinds)} clips or images in one prompt, give one")
@@ -113,9 +115,9 @@ def media_kind(row: Row) -> str | None:
 
 
 def name_of(row: Row) -> str:
-    """How messages call a row: its id and its file."""
-    known = [str(row[key]) for key in ("problem_id", "sample_id", "media", "path") if row.get(key)]
-    return f"sample {' '.join(known) or row['prompt'][-1]['content']!r}"
+    """How messages call a row: its id and its file, or else its text."""
+    known = [str(row[key]) for key in ("problem_id", "sample_id", "media") if row.get(key)]
+    return "sample " + (" ".join(known) or repr(row["prompt"][-1]["content"]))
 
 
 @dataclass(frozen=True)
@@ -173,16 +175,14 @@ def encode(
 
 
 def plain_messages(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Messages without the None entries that tables put where a key is missing."""
-    return [
-        {
-            "role": turn["role"],
-            "content": turn["content"]
-            if isinstance(turn["content"], str)
-            else [{k: v for k, v in part.items() if v is not None} for part in turn["content"]],
-        }
-        for turn in turns
-    ]
+    """Messages with contents as lists of parts, without the None that tables put for a lack."""
+
+    def parts(content: Any) -> list[dict[str, Any]]:
+        if isinstance(content, str):
+            return [{"type": "text", "text": content}]
+        return [{k: v for k, v in part.items() if v is not None} for part in content]
+
+    return [{"role": turn["role"], "content": parts(turn["content"])} for turn in turns]
 
 
 def _media_arguments(kind: str | None, media: Any) -> dict[str, Any]:

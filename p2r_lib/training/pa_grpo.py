@@ -283,15 +283,14 @@ def judged(
     samples: Sequence[VideoQA], responses: Sequence[Response], judge: Judge | None
 ) -> list[Verdict | None]:
     """The verdict on each response, None for those that have no observation to judge."""
+    verdicts: list[Verdict | None] = [None] * len(responses)
     asked = [i for i, response in enumerate(responses) if needs_judge(response)]
+    if judge is None or not asked:
+        return verdicts
     requests = [JudgeRequest(samples[i], responses[i].observation) for i in asked]
-    if judge is None:
-        given = [Verdict(None, error="no judge")] * len(requests)
-    else:
-        given = judge.judge(requests) if requests else []
+    given = judge.judge(requests)
     if len(given) != len(requests):
         raise RuntimeError(f"judge {judge.id}: {len(given)} verdicts on {len(requests)} requests")
-    verdicts: list[Verdict | None] = [None] * len(responses)
     for i, verdict in zip(asked, given, strict=True):
         verdicts[i] = verdict
     return verdicts

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from datasets import IterableDataset
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
@@ -76,6 +77,8 @@ class VideoGRPOTrainer(GRPOTrainer):
         **trl_arguments: Any,
     ) -> None:
         refuse(video_conflicts(args, trl_arguments, train_dataset, eval_dataset))
+        if not isinstance(train_dataset, IterableDataset):
+            refuse(size_conflicts(args, len(train_dataset)))
         super().__init__(
             model=model,
             reward_funcs=reward_funcs,
@@ -211,7 +214,18 @@ def video_conflicts(args: Any, trl_arguments: dict, *datasets: Any) -> Iterator[
             yield f"column {name!r}: TRL would add it to the prompt again; name the file in 'media'"
 
 
+def size_conflicts(args: Any, prompts: int) -> Iterator[str]:
+    """The reason why a training set is too small; TRL would take no step and say nothing."""
+    needed = args.generation_batch_size // args.num_generations
+    if prompts < needed:
+        yield (
+            f"{prompts} prompts, but a generation batch takes {needed} (generation_batch_size "
+            f"{args.generation_batch_size} / num_generations {args.num_generations})"
+        )
+
+
 def refuse(reasons: Iterator[str]) -> None:
+    """Raises ValueError with all the reasons, if there are any."""
     reasons = list(reasons)
     if reasons:
         raise ValueError("cannot train with these settings:\n- " + "\n- ".join(reasons))
