@@ -114,9 +114,7 @@ def _ablate(options: argparse.Namespace) -> None:
 
     recipe = load_recipe(options.recipe, smoke=options.smoke)
     seeds = range(options.seed, options.seed + options.seeds)
-    run_ablation(
-        options.output, recipe, seeds=seeds, credits=options.credits, jobs=options.jobs
-    )
+    run_ablation(options.output, recipe, seeds=seeds, credits=options.credits, jobs=options.jobs)
     print(write_ablation_report(options.output))
 
 

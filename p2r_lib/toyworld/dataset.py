@@ -39,9 +39,7 @@ def split_of(world: World) -> str:
     return "heldout" if digest[0] % _HELDOUT_SHARE == 0 else "train"
 
 
-def draw_samples(
-    count: int, *, split: str, seed: int = 0, kinds: Sequence[str] = KINDS
-) -> ToyData:
+def draw_samples(count: int, *, split: str, seed: int = 0, kinds: Sequence[str] = KINDS) -> ToyData:
     """Draw questions, kinds in turn, each about a world of its own; nothing is rendered yet."""
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
@@ -53,7 +51,9 @@ def draw_samples(
     return ToyData(samples, worlds)
 
 
-def _draw(rng: random.Random, index: int, split: str, kinds: Sequence[str]) -> tuple[VideoQA, World]:
+def _draw(
+    rng: random.Random, index: int, split: str, kinds: Sequence[str]
+) -> tuple[VideoQA, World]:
     kind = kinds[index % len(kinds)]
     image = kind in IMAGE_KINDS and rng.random() < 0.5
     while True:

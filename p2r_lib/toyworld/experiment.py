@@ -7,22 +7,34 @@ here it is one more data set and one more judge.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from p2r_lib import models
+from p2r_lib.advantages import CREDITS
+from p2r_lib.cot.journal import replace_text
+from p2r_lib.cot.pipeline import run_pipeline
+from p2r_lib.evaluation.answering import answer
+from p2r_lib.evaluation.metrics import Evaluation, evaluate, judge_completions
+from p2r_lib.judges.extract import RuleAnswerExtractor
+from p2r_lib.samples import VideoQA
 from p2r_lib.toyworld.annotator import Annotator, ErrorRates
 from p2r_lib.toyworld.dataset import ToyData, draw_samples, load, render_clips, save
+from p2r_lib.toyworld.judge import RuleJudge
+from p2r_lib.toyworld.simulated import SimulatedAnnotator, filter_quality
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 BASE = REPOSITORY / "data_samples" / "tiny-base"
 METHODS = {"grpo": "outcome", "pa_grpo": "process"}
+STAGES = ("base", "sft", *METHODS)
 
 
 @dataclass(frozen=True)
@@ -34,8 +46,8 @@ class ToyRecipe:
         annotated: training questions that go to the annotator.
         prompts: training questions that RL samples responses to.
         heldout: held-out questions that every model answers.
-        hardship: factor on the annotator's error rates, by kind of question.
-        rates: the annotator's error rates.
+        rates: the annotator's error rates, by kind of error.
+        hardship: factor on these rates, by kind of question.
         max_new_tokens: completion limit in evaluation.
         eval_batch_size: questions answered at a time.
         sft, rl: fields of `SFTConfig` and `PAGRPOConfig`.
@@ -43,10 +55,10 @@ class ToyRecipe:
 
     base: str | None = None
     annotated: int = 1000
-    prompts: int = 600
+    prompts: int = 700
     heldout: int = 504
-    hardship: Mapping[str, float] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
+    hardship: Mapping[str, float] = field(default_factory=dict)
     max_new_tokens: int = 160
     eval_batch_size: int = 84
     sft: Mapping[str, Any] = field(default_factory=dict)
@@ -60,16 +72,15 @@ class ToyRecipe:
 def load_recipe(name: str, *, smoke: bool = False) -> ToyRecipe:
     """Read `toy.yaml`, `sft.yaml` and `rl.yaml` of a recipe folder, given by path or shipped name.
 
-    `smoke` shrinks every stage to a few seconds. ValueError names an unknown key or folder.
+    `smoke` shrinks every stage to seconds. ValueError names an unknown recipe or key.
     """
     folder = Path(name) if Path(name).is_dir() else RECIPES / name
     if not (folder / "toy.yaml").is_file():
         known = sorted(path.parent.name for path in RECIPES.glob("*/toy.yaml"))
         raise ValueError(f"no toy recipe {name!r}: give a folder with toy.yaml, or one of {known}")
     values = _read_yaml(folder / "toy.yaml")
-    unknown = values.keys() - {f.name for f in fields(ToyRecipe)}
-    if unknown:
-        raise ValueError(f"{folder / 'toy.yaml'}: unknown keys {sorted(unknown)}")
+    if unknown := values.keys() - {f.name for f in fields(ToyRecipe)}:
+        raise ValueError(f"{folder / 'toy.yaml'}: unknown keys {', '.join(sorted(unknown))}")
     recipe = ToyRecipe(
         **values, sft=_read_yaml(folder / "sft.yaml"), rl=_read_yaml(folder / "rl.yaml")
     )
@@ -88,69 +99,153 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _shrink(recipe: ToyRecipe) -> ToyRecipe:
     return replace(
         recipe,
-        annotated=56,
+        annotated=70,
         prompts=28,
         heldout=28,
-        sft={**recipe.sft, "max_steps": 4, "num_train_epochs": 1},
+        sft={**recipe.sft, "max_steps": 4},
         rl={**recipe.rl, "max_steps": 2},
     )
 
 
-# --- quickstart ---------------------------------------------------------------------------------
+# --- whole runs ----------------------------------------------------------------------------------
 
 
-def run_quickstart(folder: Path, recipe: ToyRecipe, *, seed: int = 0) -> None:
-    """Base, pipeline, SFT, GRPO and PA-GRPO, each evaluated; writes metrics.json as it goes."""
-    claim(folder, recipe, seed)
-    train, heldout = prepare_data(folder / "data", recipe, seed=seed)
-    evaluate_model(folder, "base", recipe.base_folder, heldout, recipe)
-    evaluate_model(folder, "base_plain", recipe.base_folder, heldout, recipe, prompt="plain")
-    kept = run_cot(folder / "cot", train.subset(recipe.annotated), recipe)
-    sft = run_sft(folder / "sft", recipe.base_folder, kept, folder / "data", recipe, seed=seed)
-    evaluate_model(folder, "sft", sft, heldout, recipe)
+def run_quickstart(folder: Path, recipe: ToyRecipe, *, seed: int = 0) -> dict[str, Any]:
+    """Base, pipeline, SFT, GRPO and PA-GRPO, each evaluated; writes and returns the metrics."""
+    claim(folder, recipe, seed=seed)
+    media = folder / "data"
+    train, heldout = prepare_data(media, recipe, seed=seed)
+    kept = run_cot(folder / "cot", train.subset(recipe.annotated), recipe, seed=seed)
+
+    def measure(name: str, model: Path, prompt: str = "process-aware") -> None:
+        _announce(f"{name}: answering {len(heldout.samples)} held-out questions")
+        evaluate_model(folder / "evaluation", name, model, heldout, media, recipe, prompt=prompt)
+
+    measure("base", recipe.base_folder)
+    measure("base-plain", recipe.base_folder, prompt="plain")
+    sft = run_sft(folder / "sft", recipe.base_folder, kept, media, recipe, seed=seed)
+    measure("sft", sft)
     for name, credit in METHODS.items():
         prompts = train.subset(recipe.prompts)
-        model = run_rl(folder / name, sft, prompts, folder / "data", recipe, credit, seed=seed)
-        evaluate_model(folder, name, model, heldout, recipe)
-    write_metrics(folder)
+        measure(name, run_rl(folder / name, sft, prompts, media, recipe, credit, seed=seed))
+    return write_metrics(folder)
 
 
-def claim(folder: Path, recipe: ToyRecipe, seed: int) -> None:
+def run_ablation(
+    folder: Path,
+    recipe: ToyRecipe,
+    *,
+    seeds: Sequence[int],
+    credits: Sequence[str] = CREDITS,
+    jobs: int = 1,
+) -> dict[str, Any]:
+    """SFT and RL for every seed and credit setting; writes and returns results by seed and setting.
+
+    A seed draws its own training questions, annotator's errors, SFT order and rollouts; the
+    held-out questions are the same for all. `jobs` processes work at a time.
+    """
+    if unknown := set(credits) - set(CREDITS):
+        raise ValueError(f"unknown credit {sorted(unknown)}: use {', '.join(CREDITS)}")
+    claim(folder, recipe)
+    media = folder / "data"
+    for seed in seeds:
+        prepare_data(media, recipe, seed=seed)
+    _in_parallel([(_ablate_sft, folder, recipe, seed) for seed in seeds], jobs, "SFT")
+    plans = [(_ablate_rl, folder, recipe, seed, credit) for seed in seeds for credit in credits]
+    _in_parallel(plans, jobs, "RL")
+    return write_ablation(folder, seeds, credits)
+
+
+def claim(folder: Path, recipe: ToyRecipe, **settings: Any) -> None:
     """Mark a run folder with its settings. ValueError if it holds a run with others."""
-    settings = json.dumps({"seed": seed, **asdict(recipe)}, sort_keys=True, indent=1)
+    text = json.dumps({**settings, **asdict(recipe)}, sort_keys=True, indent=1)
     marker = folder / "settings.json"
-    if marker.exists() and marker.read_text(encoding="utf-8") != settings:
+    if marker.exists() and marker.read_text(encoding="utf-8") != text:
         raise ValueError(
             f"{folder} holds a run with other settings; choose another --output or delete it"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    marker.write_text(settings, encoding="utf-8")
+    replace_text(marker, text)
+
+
+def _in_parallel(plans: Sequence[tuple], jobs: int, label: str) -> None:
+    """Run (function, *arguments) tuples, `jobs` at a time in processes of their own."""
+    from tqdm.auto import tqdm
+
+    with tqdm(total=len(plans), desc=f"{label} runs", unit="run") as bar:
+        if jobs == 1:
+            for function, *arguments in plans:
+                function(*arguments)
+                bar.update()
+            return
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread) as pool:
+            for done in as_completed([pool.submit(*plan) for plan in plans]):
+                done.result()
+                bar.update()
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _ablate_sft(folder: Path, recipe: ToyRecipe, seed: int) -> None:
+    home, media = folder / f"seed-{seed}", folder / "data"
+    train, heldout = load(media, train_split(seed)), load(media, "heldout")
+    kept = run_cot(home / "cot", train.subset(recipe.annotated), recipe, seed=seed)
+    model = run_sft(home / "sft", recipe.base_folder, kept, media, recipe, seed=seed)
+    _measure_both(home, "sft", model, heldout, media, recipe)
+
+
+def _ablate_rl(folder: Path, recipe: ToyRecipe, seed: int, credit: str) -> None:
+    home, media = folder / f"seed-{seed}", folder / "data"
+    train, heldout = load(media, train_split(seed)), load(media, "heldout")
+    prompts = train.subset(recipe.prompts)
+    model = run_rl(home / credit, home / "sft", prompts, media, recipe, credit, seed=seed)
+    _measure_both(home, credit, model, heldout, media, recipe)
+
+
+def _measure_both(
+    home: Path, name: str, model: Path, heldout: ToyData, media: Path, recipe: ToyRecipe
+) -> None:
+    """Greedy, as the paper evaluates, and sampled at temperature 1, as RL sees the policy."""
+    for label, temperature in (("greedy", 0.0), ("sampled", 1.0)):
+        folder = home / "evaluation" / label
+        evaluate_model(folder, name, model, heldout, media, recipe, temperature=temperature)
+
+
+# --- stages --------------------------------------------------------------------------------------
 
 
 def prepare_data(folder: Path, recipe: ToyRecipe, *, seed: int) -> tuple[ToyData, ToyData]:
-    """Draw and render the train and held-out questions. The held-out ones are the same for all seeds."""
-    plans = (
-        ("train", max(recipe.annotated, recipe.prompts), seed),
-        ("heldout", recipe.heldout, 0),
-    )
-    for split, count, split_seed in plans:
-        data = draw_samples(count, split=split, seed=split_seed)
-        render_clips(data, folder)
-        save(data, folder, split)
-    return load(folder, "train"), load(folder, "heldout")
+    """Draw and render the training questions of a seed and the held-out ones, alike for all seeds."""
+    count = max(recipe.annotated, recipe.prompts)
+    plans = [("train", train_split(seed), count, seed), ("heldout", "heldout", recipe.heldout, 0)]
+    for split, name, size, split_seed in plans:
+        if not (folder / f"{name}.worlds.json").exists():
+            data = draw_samples(size, split=split, seed=split_seed)
+            render_clips(data, folder)
+            save(data, folder, name)
+    return load(folder, train_split(seed)), load(folder, "heldout")
 
 
-# --- stages -------------------------------------------------------------------------------------
+def train_split(seed: int) -> str:
+    """Name of the files that hold a seed's training questions."""
+    return f"train-{seed}"
 
 
-def run_cot(folder: Path, data: ToyData, recipe: ToyRecipe) -> list[VideoQA]:
-    """The three-step pipeline with the simulated annotator and the rule judge; the samples kept."""
-    from p2r_lib.cot.pipeline import run_pipeline
+def run_cot(folder: Path, data: ToyData, recipe: ToyRecipe, *, seed: int) -> list[VideoQA]:
+    """The three-step pipeline with the simulated annotator and the rule judge; the samples kept.
 
-    annotator = SimulatedAnnotator(
-        data.worlds, Annotator(ErrorRates(**recipe.rates), dict(recipe.hardship))
-    )
+    Leaves `filter_quality.json`: which planted errors the filters caught.
+    """
+    settings = Annotator(ErrorRates(**recipe.rates), dict(recipe.hardship))
+    annotator = SimulatedAnnotator(data.worlds, settings, seed=seed)
     result = run_pipeline(data.samples, annotator, RuleJudge(data.worlds), output_dir=folder)
+    quality = filter_quality(result, annotator.planted(data.samples), worlds=data.worlds)
+    replace_text(folder / "filter_quality.json", json.dumps(quality, indent=1))
     return result.kept
 
 
@@ -164,21 +259,20 @@ def run_sft(
     seed: int,
 ) -> Path:
     """Fine-tune the base on annotated samples; returns the folder of the model."""
-    from p2r_lib import models
     from p2r_lib.training.data import dataset
-    from p2r_lib.training.sft import SFTConfig, VideoSFTTrainer
+    from p2r_lib.training.sft import VideoSFTConfig, VideoSFTTrainer
 
     def train(output: Path) -> None:
         model, processor = models.load(base)
         trainer = VideoSFTTrainer(
             model,
-            SFTConfig(output_dir=str(output), seed=seed, data_seed=seed, **recipe.sft),
+            VideoSFTConfig(output_dir=str(output), seed=seed, data_seed=seed, **recipe.sft),
             train_dataset=dataset(samples, media_root=media_root),
             processing_class=processor,
         )
-        fit(trainer)
+        _fit(trainer)
 
-    return finished(folder, train)
+    return _once(folder, train)
 
 
 def run_rl(
@@ -192,26 +286,25 @@ def run_rl(
     seed: int,
 ) -> Path:
     """Reinforce a model under a credit setting; returns the folder of the model."""
-    from p2r_lib import models
     from p2r_lib.training.data import dataset
     from p2r_lib.training.pa_grpo import PAGRPOConfig, PAGRPOTrainer
 
     def train(output: Path) -> None:
         model, processor = models.load(start)
-        settings = {"credit": credit, **recipe.rl}
+        settings = {**recipe.rl, "credit": credit, "seed": seed, "data_seed": seed}
         trainer = PAGRPOTrainer(
             model,
-            PAGRPOConfig(output_dir=str(output), seed=seed, data_seed=seed, **settings),
+            PAGRPOConfig(output_dir=str(output), **settings),
             dataset(data.samples, media_root=media_root),
             judge=RuleJudge(data.worlds),
             processing_class=processor,
         )
-        fit(trainer)
+        _fit(trainer)
 
-    return finished(folder, train)
+    return _once(folder, train)
 
 
-def fit(trainer) -> None:
+def _fit(trainer: Any) -> None:
     """Train, from the last checkpoint if there is one; save model, processor and log history."""
     from transformers.trainer_utils import get_last_checkpoint
 
@@ -219,15 +312,15 @@ def fit(trainer) -> None:
     checkpoint = get_last_checkpoint(str(output)) if output.is_dir() else None
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(str(output))
-    history = json.dumps(trainer.state.log_history, indent=0)
-    (output / "log_history.json").write_text(history, encoding="utf-8")
+    replace_text(output / "log_history.json", json.dumps(trainer.state.log_history))
     for path in output.glob("checkpoint-*"):
         shutil.rmtree(path)
 
 
-def finished(folder: Path, train: Callable[[Path], None]) -> Path:
-    """Run a training into `<folder>.partial` and give it its name when it is done; at most once."""
+def _once(folder: Path, train: Callable[[Path], None]) -> Path:
+    """Train into `<folder>.partial`, and name it when it is done; nothing if it was done before."""
     if not folder.exists():
+        _announce(f"training {folder}")
         partial = folder.with_name(f"{folder.name}.partial")
         train(partial)
         os.replace(partial, folder)
@@ -239,25 +332,109 @@ def evaluate_model(
     name: str,
     model_folder: Path,
     data: ToyData,
+    media_root: Path,
     recipe: ToyRecipe,
     *,
     prompt: str = "process-aware",
     temperature: float = 0.0,
-) -> Path:
-    """Let a model answer the held-out questions; writes completions and their evaluation once."""
-    target = folder / "evaluation" / f"{name}.json"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        completions, tokenizer = _answers(model_folder, data, recipe, prompt, temperature, folder)
-        verdicts = judge_completions(RuleJudge(data.worlds), data.samples, completions)
-        evaluation = evaluate(
-            data.samples,
-            completions,
-            verdicts,
-            tokenizer=tokenizer,
-            extractor=RuleExtractor(),
-            template=prompt != "plain",
-        )
-        write_json(target.with_suffix(".completions.json"), [asdict(c) for c in completions])
-        write_json(target, evaluation.to_dict())
-    return target
+) -> Evaluation:
+    """What a model makes of the held-out questions; answered and written once, then read.
+
+    Leaves `<name>.json` and `<name>.completions.json` in the folder. Temperature 0 is greedy.
+    """
+    target = folder / f"{name}.json"
+    if target.exists():
+        return Evaluation.from_json(target.read_text(encoding="utf-8"))
+    model, processor = models.load(model_folder)
+    completions = answer(
+        model,
+        processor,
+        data.samples,
+        media_root=media_root,
+        prompt=prompt,
+        num_frames=recipe.rl["num_frames"],
+        max_pixels=recipe.rl["max_pixels_per_frame"],
+        max_new_tokens=recipe.max_new_tokens,
+        temperature=temperature,
+        top_p=1.0,
+        batch_size=recipe.eval_batch_size,
+    )
+    evaluation = evaluate(
+        data.samples,
+        completions,
+        judge_completions(RuleJudge(data.worlds), data.samples, completions),
+        tokenizer=processor.tokenizer,
+        extractor=RuleAnswerExtractor(),
+        template=prompt == "process-aware",
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = json.dumps([asdict(completion) for completion in completions])
+    replace_text(folder / f"{name}.completions.json", texts)
+    replace_text(target, evaluation.to_json())
+    return evaluation
+
+
+def _announce(text: str) -> None:
+    print(text, flush=True)
+
+
+# --- results -------------------------------------------------------------------------------------
+
+_NAMES = {
+    "answer_accuracy": "accuracy",
+    "answer_correct": "correct",
+    "sufficiency": "sufficiency",
+    "format": "format",
+    "mismatch": "mismatch",
+    "perception_tokens": "perception_tokens",
+    "reasoning_tokens": "reasoning_tokens",
+    "truncated": "truncated",
+}
+
+
+def summary(evaluation: Evaluation) -> dict[str, Any]:
+    """The figures of one model, with 95 % intervals and accuracy by problem type; None if undefined."""
+    found = evaluation.estimates
+    values = {key: _finite(found[name].value) for key, name in _NAMES.items()}
+    intervals = {
+        key: [_finite(found[name].low), _finite(found[name].high)] for key, name in _NAMES.items()
+    }
+    by_type = {kind: _finite(some["accuracy"].value) for kind, some in evaluation.by_type.items()}
+    return {"n": evaluation.n, **values, "interval95": intervals, "accuracy_by_type": by_type}
+
+
+def _finite(value: float) -> float | None:
+    return None if value != value else round(value, 4)
+
+
+def write_metrics(folder: Path) -> dict[str, Any]:
+    """metrics.json of a quickstart: one entry a model; the base also under the plain prompt."""
+    read = {
+        name: Evaluation.from_json((folder / "evaluation" / f"{name}.json").read_text("utf-8"))
+        for name in (*STAGES, "base-plain")
+    }
+    metrics = {name: summary(read[name]) for name in STAGES}
+    metrics["base"]["answer_accuracy_plain_prompt"] = summary(read["base-plain"])["answer_accuracy"]
+    replace_text(folder / "metrics.json", json.dumps(metrics, indent=1))
+    return metrics
+
+
+def write_ablation(folder: Path, seeds: Sequence[int], credits: Sequence[str]) -> dict[str, Any]:
+    """results.json of an ablation: `[decoding][setting]` is a list of summaries, one a seed."""
+    results: dict[str, Any] = {"seeds": list(seeds)}
+    for decoding in ("greedy", "sampled"):
+        results[decoding] = {
+            setting: [
+                summary(
+                    Evaluation.from_json(
+                        (
+                            folder / f"seed-{seed}" / "evaluation" / decoding / f"{setting}.json"
+                        ).read_text(encoding="utf-8")
+                    )
+                )
+                for seed in seeds
+            ]
+            for setting in ("sft", *credits)
+        }
+    replace_text(folder / "results.json", json.dumps(results, indent=1))
+    return results

@@ -46,9 +46,10 @@ class Chat:
 
 
 def draw_chat(rng: random.Random, *, text_share: float = 0.15, single: bool = False) -> Chat:
-    """One pretraining chat; `single` keeps to worlds with one thing, for the first steps."""
+    """One pretraining chat; `single` keeps to worlds with one thing or word, for the first steps."""
     if single:
-        world = sample_world(rng, things=1, movers=rng.randint(0, 1), signs=rng.randint(0, 1))
+        things, signs = rng.choice([(1, 0), (1, 0), (0, 1), (0, 2)])
+        world = sample_world(rng, things=things, movers=rng.randint(0, things), signs=signs)
         return Chat((_listing(rng, world), *_probes(rng, world, 1)), world)
     kind = rng.choice(KINDS)
     image = kind in IMAGE_KINDS and rng.random() < 0.5
@@ -198,16 +199,16 @@ class PretrainConfig:
     Attributes:
         learning_rate: Muon's peak rate, for the weight matrices of the layers.
         adam_learning_rate: AdamW's peak rate, for embeddings, norms and biases.
-        single_share: the first share of the steps, in which worlds hold one thing.
+        single_share: the first share of the steps, in which worlds hold one thing or only words.
         text_share: share of the chats that reason from stated facts, without a clip.
         bfloat16: compute in bfloat16 under autocast; weights stay float32.
     """
 
-    steps: int = 2000
+    steps: int = 2400
     batch_size: int = 48
-    learning_rate: float = 0.02
+    learning_rate: float = 0.01
     adam_learning_rate: float = 2e-3
-    single_share: float = 0.2
+    single_share: float = 0.15
     text_share: float = 0.15
     bfloat16: bool = True
     seed: int = 0

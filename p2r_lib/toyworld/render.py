@@ -11,10 +11,15 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from p2r_lib.toyworld.tiny import CELL_PIXELS
-from p2r_lib.toyworld.world import GRID, LAST_SECOND, World
+from p2r_lib.toyworld.world import GRID, LAST_SECOND, Cell, World
 
 FRAMES_PER_SECOND = 2
-_INK = {"red": (220, 40, 40), "green": (40, 170, 60), "blue": (50, 80, 225), "yellow": (235, 205, 40)}
+_INK = {
+    "red": (220, 40, 40),
+    "green": (40, 170, 60),
+    "blue": (50, 80, 225),
+    "yellow": (235, 205, 40),
+}
 _CORNERS = {
     "square": ((0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9)),
     "triangle": ((0.5, 0.05), (0.97, 0.92), (0.03, 0.92)),
@@ -26,7 +31,7 @@ class Look:
     """How hard a clip is to see; every knob at 0 gives clean frames.
 
     Attributes:
-        jitter: largest offset of a thing from its cell's corner, in pixels.
+        jitter: largest offset of a thing from its cell's corner, in pixels; word cards stand still.
         noise: standard deviation of pixel noise, in grey levels of 255.
         blur: radius of a Gaussian blur, in pixels.
         occlusion: probability that a bar hides half a cell during one second.
@@ -45,7 +50,7 @@ def render(world: World, *, look: Look = Look(), seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     seconds = 1 if world.data_type == "image" else LAST_SECOND + 1
     shade = rng.integers(95, 130)
-    offsets = rng.integers(0, look.jitter + 1, size=(len(world.things) + len(world.signs), 2))
+    offsets = rng.integers(0, look.jitter + 1, size=(len(world.things), 2))
     black = set(rng.permutation(seconds)[: look.dropped].tolist())
     frames = [_frame(world, second, offsets, shade) for second in range(seconds)]
     return np.stack([_spoil(f, look, rng, second in black) for second, f in enumerate(frames)])
@@ -53,17 +58,19 @@ def render(world: World, *, look: Look = Look(), seed: int = 0) -> np.ndarray:
 
 def _frame(world: World, second: int, offsets: np.ndarray, shade: int) -> np.ndarray:
     frame = np.full((GRID * CELL_PIXELS,) * 2 + (3,), shade, np.uint8)
-    shown = [(thing.cell_at(second), _sprite(thing.colour, thing.shape)) for thing in world.things]
-    shown += [
-        ((s.row, s.column), _card(s.word) if s.second == second else None) for s in world.signs
-    ]
-    for ((row, column), sprite), (down, right) in zip(shown, offsets, strict=True):
-        if sprite is not None:
-            top, left = (row - 1) * CELL_PIXELS + down, (column - 1) * CELL_PIXELS + right
-            height, width = sprite.shape[:2]
-            patch = frame[top : top + height, left : left + width]
-            np.copyto(patch, sprite[..., :3], where=sprite[..., 3:] > 127)
+    for thing, (down, right) in zip(world.things, offsets, strict=True):
+        _paste(frame, _sprite(thing.colour, thing.shape), thing.cell_at(second), down, right)
+    for sign in world.signs:
+        if sign.second == second:
+            _paste(frame, _card(sign.word), (sign.row, sign.column), 2, 2)
     return frame
+
+
+def _paste(frame: np.ndarray, sprite: np.ndarray, cell: Cell, down: int, right: int) -> None:
+    top, left = (cell[0] - 1) * CELL_PIXELS + down, (cell[1] - 1) * CELL_PIXELS + right
+    height, width = sprite.shape[:2]
+    patch = frame[top : top + height, left : left + width]
+    np.copyto(patch, sprite[..., :3], where=sprite[..., 3:] > 127)
 
 
 @lru_cache
@@ -73,7 +80,10 @@ def _sprite(colour: str, shape: str) -> np.ndarray:
     canvas = Image.new("RGBA", (side * fine,) * 2)
     draw, ink = ImageDraw.Draw(canvas), (*_INK[colour], 255)
     if shape == "circle":
-        draw.ellipse([0.05 * side * fine, 0.05 * side * fine, 0.95 * side * fine, 0.95 * side * fine], fill=ink)
+        draw.ellipse(
+            [0.05 * side * fine, 0.05 * side * fine, 0.95 * side * fine, 0.95 * side * fine],
+            fill=ink,
+        )
     else:
         draw.polygon([(x * side * fine, y * side * fine) for x, y in _CORNERS[shape]], fill=ink)
     return np.asarray(canvas.resize((side, side), Image.Resampling.LANCZOS))
@@ -85,7 +95,9 @@ def _card(word: str) -> np.ndarray:
     side = CELL_PIXELS - 4
     canvas = Image.new("RGBA", (side, side), (250, 250, 250, 255))
     font = ImageFont.load_default(size=19)
-    ImageDraw.Draw(canvas).text((side / 2, side / 2), word, fill=(0, 0, 0, 255), font=font, anchor="mm", stroke_width=0.6)
+    ImageDraw.Draw(canvas).text(
+        (side / 2, side / 2), word, fill=(0, 0, 0, 255), font=font, anchor="mm", stroke_width=0.6
+    )
     return np.asarray(canvas)
 
 
@@ -133,4 +145,3 @@ def _encode(frames: np.ndarray, path: Path) -> None:
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-
