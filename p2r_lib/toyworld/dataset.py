@@ -34,7 +34,7 @@ class ToyData:
 
 
 def split_of(world: World) -> str:
-    """The split that a world belongs to, decided by the world alone, so that splits share no clip."""
+    """The split of a world, decided by the world alone, so that splits share no clip."""
     digest = hashlib.sha256(json.dumps(world.to_dict(), sort_keys=True).encode()).digest()
     return "heldout" if digest[0] % _HELDOUT_SHARE == 0 else "train"
 
@@ -78,7 +78,7 @@ def _digest(world: World) -> str:
 
 
 def render_clips(data: ToyData, root: Path, *, look=None, progress: bool = True) -> None:
-    """Write every clip under `root` that is not there yet; look and noise depend on its path alone."""
+    """Write every clip that is not yet under `root`; its noise depends on its path alone."""
     from tqdm.auto import tqdm
 
     from p2r_lib.toyworld.render import Look, render, write_clip

@@ -220,7 +220,7 @@ def _measure_both(
 
 
 def prepare_data(folder: Path, recipe: ToyRecipe, *, seed: int) -> tuple[ToyData, ToyData]:
-    """Draw and render the training questions of a seed and the held-out ones, alike for all seeds."""
+    """Draw and render a seed's training questions, and the held-out ones that all seeds share."""
     count = max(recipe.annotated, recipe.prompts)
     plans = [("train", train_split(seed), count, seed), ("heldout", "heldout", recipe.heldout, 0)]
     for split, name, size, split_seed in plans:
@@ -393,7 +393,7 @@ _NAMES = {
 
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
-    """The figures of one model, with 95 % intervals and accuracy by problem type; None if undefined."""
+    """One model's figures with 95 % intervals, and accuracy by problem type; None if undefined."""
     found = evaluation.estimates
     values = {key: _finite(found[name].value) for key, name in _NAMES.items()}
     intervals = {

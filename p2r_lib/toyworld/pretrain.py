@@ -1,4 +1,4 @@
-"""Pretraining of the tiny base: it learns to see, to answer and a little to reason, but no template.
+"""Pretraining of the tiny base: it learns to see, to answer and to reason a little, no template.
 
 It stands where the paper has Qwen2.5-VL-Instruct. Each example is a short chat: turns about one
 clip (list the facts, find one fact, answer a question plainly) or, without a clip, reasoning from
@@ -46,7 +46,7 @@ class Chat:
 
 
 def draw_chat(rng: random.Random, *, text_share: float = 0.15, single: bool = False) -> Chat:
-    """One pretraining chat; `single` keeps to worlds with one thing or word, for the first steps."""
+    """One pretraining chat; `single` keeps to worlds with one thing, or words, for the start."""
     if single:
         things, signs = rng.choice([(1, 0), (1, 0), (0, 1), (0, 2)])
         world = sample_world(rng, things=things, movers=rng.randint(0, things), signs=signs)
@@ -130,7 +130,7 @@ def _subsample(frame: np.ndarray) -> np.ndarray:
 
 
 def encode_chats(chats: list[Chat], processor, *, seed: int, look: Look) -> dict[str, torch.Tensor]:
-    """Model inputs of a batch, with labels on the assistant's words alone: (B, T), -100 elsewhere."""
+    """Model inputs of a batch; labels (B, T) are the assistant's words, -100 elsewhere."""
     from transformers.video_utils import VideoMetadata
 
     media = [_media(chat, seed + i, look) for i, chat in enumerate(chats)]
@@ -262,7 +262,7 @@ def pretrain(output: Path, config: PretrainConfig = PretrainConfig(), *, workers
 
 
 def _optimisers(model, config: PretrainConfig):
-    """Muon for the layers' matrices (it finds the look-up circuits many times sooner), AdamW else."""
+    """Muon for the layers' matrices (it finds look-up circuits many times sooner), else AdamW."""
     import torch
 
     matrices, others = [], []

@@ -46,7 +46,7 @@ class Look:
 
 
 def render(world: World, *, look: Look = Look(), seed: int = 0) -> np.ndarray:
-    """Frames of a world, one a second: (LAST_SECOND + 1, H, W, 3) uint8, or (1, H, W, 3) for an image."""
+    """Frames of a world, one a second (an image has one): (LAST_SECOND + 1, H, W, 3) uint8."""
     rng = np.random.default_rng(seed)
     seconds = 1 if world.data_type == "image" else LAST_SECOND + 1
     shade = rng.integers(95, 130)
