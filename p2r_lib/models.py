@@ -81,6 +81,7 @@ def load(
         **{name: value for name, value in options.items() if value is not None},
     )
     use_trained_positions(model)
+    _keep_differentiable(model)
     if freeze_vision:
         for parameter in vision_parameters(model):
             parameter.requires_grad_(False)
@@ -166,6 +167,17 @@ def _nf4() -> Any:
         bnb_4bit_compute_dtype=torch.bfloat16 if bf16 else torch.float32,
         llm_int8_skip_modules=["model.visual", "lm_head"],
     )
+
+
+def _keep_differentiable(model: PreTrainedModel) -> None:
+    """Keeps 4-bit layers trainable on CPUs with AVX512-BF16.
+
+    There, the first forward pass in eval mode repacks a layer for a kernel that has no gradient,
+    for good: training after an evaluation would fail, or lose the gradient without a word.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _with_adapter(
