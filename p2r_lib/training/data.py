@@ -7,6 +7,7 @@ A dataset row holds paths and text only. Its clip is decoded when a batch needs 
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -54,17 +55,18 @@ def row(
     *,
     media_root: str | Path | None = None,
     prompt: Callable[..., str] = build_prompt,
+    show_media: bool = True,
 ) -> dict[str, Any]:
     """One dataset row: the prompt's messages, the media file, and the sample's own fields.
 
-    `path` is the path as stored, `media` where the file lies. `response` is the annotator's output,
-    which SFT learns, or None.
+    `path` is the path as stored, `media` where the file lies, None if it is not shown. `response`
+    is the annotator's output, which SFT learns, or None.
     """
     values = {field.name: getattr(sample, field.name) for field in fields(sample)}
     return {
-        "prompt": messages(sample, prompt=prompt),
+        "prompt": messages(sample, prompt=prompt, media=show_media),
         "sample_id": sample.sample_id,
-        "media": str(resolve_media(sample, media_root)),
+        "media": str(resolve_media(sample, media_root)) if show_media else None,
         "response": sample.output,
         **values,
         "options": list(sample.options),
@@ -100,6 +102,11 @@ def load_media(row: Row, *, num_frames: int, max_pixels: int) -> Clip | np.ndarr
     if kind == "image":
         return load_image(row["media"], max_pixels=max_pixels)
     return load_clip(row["media"], num_frames=num_frames, max_pixels=max_pixels)
+
+
+def default_loader(num_frames: int, max_pixels: int) -> LoadMedia:
+    """`load_media` with these settings, as trainers take it."""
+    return functools.partial(load_media, num_frames=num_frames, max_pixels=max_pixels)
 
 
 def media_kind(row: Row) -> str | None:

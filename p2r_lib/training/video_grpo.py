@@ -27,7 +27,7 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
 from p2r_lib.models import use_trained_positions
-from p2r_lib.training.data import Encoded, Encoder, LoadMedia, load_media, vision_inputs
+from p2r_lib.training.data import Encoded, Encoder, LoadMedia, default_loader, vision_inputs
 
 VISION_TOKENS = (
     "<|image_pad|>",
@@ -93,7 +93,7 @@ class VideoGRPOTrainer(GRPOTrainer):
         self._suppress_vision_tokens()
         self._encode = Encoder(
             self.processing_class,
-            load_media or _default_loader(args),
+            load_media or default_loader(args.num_frames, args.max_pixels_per_frame),
             size=args.prompt_cache_size,
             **self.chat_template_kwargs,
         )
@@ -229,9 +229,3 @@ def refuse(reasons: Iterator[str]) -> None:
     reasons = list(reasons)
     if reasons:
         raise ValueError("cannot train with these settings:\n- " + "\n- ".join(reasons))
-
-
-def _default_loader(args: VideoGRPOConfig) -> LoadMedia:
-    return functools.partial(
-        load_media, num_frames=args.num_frames, max_pixels=args.max_pixels_per_frame
-    )

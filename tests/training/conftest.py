@@ -12,7 +12,7 @@ from p2r_lib.judges.base import Verdict
 from p2r_lib.media import Clip
 from p2r_lib.samples import VideoQA
 from p2r_lib.template import build_prompt, format_response
-from p2r_lib.training.data import dataset, messages, row
+from p2r_lib.training.data import dataset, row
 
 torch.set_num_threads(1)
 
@@ -43,9 +43,9 @@ def make_samples(count):
 @pytest.fixture
 def mixed(samples):
     """Five clips, two images and one question without a picture."""
-    rows = [row(sample) for sample in samples]
-    rows[-1]["prompt"] = messages(samples[-1], media=False)
-    return Dataset.from_list(rows)
+    return Dataset.from_list(
+        [row(sample, show_media=sample is not samples[-1]) for sample in samples]
+    )
 
 
 def make_media(row):
