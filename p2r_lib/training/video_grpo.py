@@ -27,16 +27,14 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
 from p2r_lib.models import use_trained_positions
-from p2r_lib.training.data import Encoded, Encoder, LoadMedia, default_loader, vision_inputs
-
-VISION_TOKENS = (
-    "<|image_pad|>",
-    "<|video_pad|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
+from p2r_lib.training.data import (
+    VISION_TOKENS,
+    Encoded,
+    Encoder,
+    LoadMedia,
+    default_loader,
+    vision_inputs,
 )
-"""Tokens that stand for pictures; a policy that emits one would break its own next forward pass."""
 
 
 @dataclass
