@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from p2r_lib.evaluation.answering import PROMPTS, answer, answer_batches
-from p2r_lib.media import MediaError
+from p2r_lib.evaluation.answering import PAPER_MAX_PIXELS, PROMPTS, answer, answer_batches
+from p2r_lib.media import MediaError, load_clip
 from p2r_lib.template import build_prompt, plain_prompt
 from p2r_lib.toyworld.dataset import draw_samples, render_clips
 from p2r_lib.toyworld.tiny import build_model, build_processor, build_tokenizer
@@ -76,6 +76,51 @@ def test_batches_and_their_padding_change_nothing(model, processor, world):
     alone = answer(model, processor, samples, media_root=root, batch_size=1, **GREEDY)
     together = answer(model, processor, samples, media_root=root, batch_size=5, **GREEDY)
     assert together == alone
+
+
+def test_the_model_reads_what_the_processor_makes_of_each_prompt(
+    model, processor, world, monkeypatch
+):
+    samples, root = world
+    videos = [s for s in samples if s.data_type == "video"]
+    given = {}
+
+    def generate(**inputs):
+        given.update(inputs)
+        return torch.cat([inputs["input_ids"], inputs["input_ids"][:, -1:]], dim=1)
+
+    monkeypatch.setattr(model, "generate", generate)
+    answer(model, processor, videos, media_root=root, **GREEDY)
+    width = given["input_ids"].shape[1]
+    pixels, seconds = [], []
+    for i, sample in enumerate(videos):
+        clip = load_clip(root / sample.path, num_frames=4, max_pixels=PAPER_MAX_PIXELS)
+        own = processed(processor, sample, clip)
+        length = own["input_ids"].shape[1]
+        for name in ("input_ids", "mm_token_type_ids", "attention_mask"):
+            assert given[name][i, width - length :].tolist() == own[name][0].tolist()
+        assert not given["attention_mask"][i, : width - length].any()
+        pixels.append(own["pixel_values_videos"])
+        seconds.append(float(own["second_per_grid_ts"][0]))
+    assert torch.equal(given["pixel_values_videos"], torch.cat(pixels))
+    assert given["second_per_grid_ts"].tolist() == pytest.approx(seconds)
+    assert given["mm_token_type_ids"].any()
+
+
+def processed(processor, sample, clip):
+    prompt = build_prompt(sample.problem, sample.options, problem_type=sample.problem_type)
+    content = [{"type": "video"}, {"type": "text", "text": prompt}]
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    return processor(
+        text=[text],
+        videos=[clip.frames],
+        video_metadata=[clip.metadata()],
+        do_sample_frames=False,
+        do_resize=False,
+        return_tensors="pt",
+    )
 
 
 def test_batches_hold_one_data_type_each(model, processor, world):
