@@ -521,11 +521,18 @@ def example_verdict(example: Mapping[str, Any]) -> str:
     return said[example["sufficient"]] + why
 
 
+def frame_time(example: Mapping[str, Any], index: int) -> str:
+    """When a frame of an example was shown, "" if unknown: an image has no time."""
+    seconds = example.get("seconds")
+    return "" if seconds is None or not len(seconds) else f"{seconds[index]:.1f} s"
+
+
 def example_alt(example: Mapping[str, Any]) -> str:
     """What an example shows, in one sentence."""
     response = parse(example["text"])
+    count = len(example["frames"])
     return (
-        f"{len(example['frames'])} frames and a response to “{example['question']}”: "
+        f"{count} {'frame' if count == 1 else 'frames'} and a response to “{example['question']}”: "
         f"observation {example_verdict(example)}; answered {response.answer or 'nothing'}, "
         f"truth {example['truth']}{_scored(example)}."
     )
@@ -573,9 +580,7 @@ def _draw_frames(
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set_color(theme.muted)
-        if example.get("seconds") is not None:
-            seconds = f"{example['seconds'][index]:.1f} s"
-            axes.set_xlabel(seconds, color=theme.muted, fontsize=7, labelpad=2)
+        axes.set_xlabel(frame_time(example, index), color=theme.muted, fontsize=7, labelpad=2)
 
 
 def _draw_block(

@@ -112,11 +112,13 @@ MODELS = {
     "sft": Mark("sft", "....", (0, (5, 1, 1, 1)), "^", "SFT"),
     "grpo": Mark("grpo", "\\\\\\\\", (0, (4, 1.5)), "s", "GRPO"),
     "pa_grpo": Mark("pa_grpo", "////", "-", "o", "PA-GRPO"),
+    "perception": Mark("perception", "xxxx", (0, (6, 2)), "v", "without R_R"),
+    "pooled": Mark("shared", "++++", (0, (2, 2)), "P", "pooled"),
 }
 
 _MORE = (
-    ("perception", "xxxx", (0, (6, 2)), "v"),
-    ("reasoning", "++++", (0, (2, 2)), "P"),
+    ("perception", "||||", (0, (8, 2)), "<"),
+    ("reasoning", "****", (0, (3, 2)), ">"),
     ("shared", "oooo", (0, (3, 1, 1, 1)), "X"),
 )
 

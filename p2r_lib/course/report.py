@@ -222,6 +222,8 @@ def settings_section(settings: Mapping[str, Any]) -> Section:
 def _setting(value: Any) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_setting(item)}" for name, item in value.items()) or "none"
     if isinstance(value, Sequence):
         return ", ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -499,8 +501,7 @@ def _example(example: Mapping[str, Any]) -> str:
 
 
 def _frame(frame: np.ndarray, index: int, example: Mapping[str, Any]) -> str:
-    seconds = example.get("seconds")
-    when = "" if seconds is None else f"{seconds[index]:.1f} s"
+    when = figures.frame_time(example, index)
     alt = f"frame {index + 1} of {len(example['frames'])}" + (f", at {when}" if when else "")
     caption = f"<figcaption>{when}</figcaption>" if when else ""
     return f'<figure><img src="{_data_uri(frame)}" alt="{alt}">{caption}</figure>'

@@ -7,6 +7,7 @@ models all follow from that.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -278,6 +279,15 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it, `counts` included; None stands for NaN."""
         return _without_nan(asdict(self) | {"counts": self.counts})
+
+    def to_json(self, **options: Any) -> str:
+        """`to_dict` as JSON text; `options` are those of `json.dumps`."""
+        return json.dumps(self.to_dict(), allow_nan=False, **options)
+
+    @classmethod
+    def from_json(cls, text: str) -> Evaluation:
+        """What `to_json` gave."""
+        return cls.from_dict(json.loads(text))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:

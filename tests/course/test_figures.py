@@ -322,6 +322,7 @@ def test_example_shows_every_part_and_says_how_it_fared():
         ({"sufficient": True, "explanation": ""}, "judged sufficient;"),
         ({"text": "no tags"}, "answered nothing"),
         ({"frames": []}, "0 frames"),
+        ({"frames": EXAMPLE["frames"][:1], "seconds": []}, "1 frame and"),
     ],
 )
 def test_examples_with_gaps_say_so(change, said):

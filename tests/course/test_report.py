@@ -73,7 +73,7 @@ CONTENT = {
             "model": HOSTILE,
         }
     ],
-    "settings": {"seeds": [0, 1], "learning rate": 5e-5, HOSTILE: HOSTILE},
+    "settings": {"seeds": [0, 1], "rl": {"learning_rate": 5e-5, "beta": 0.0}, HOSTILE: HOSTILE},
     "not_run": ["Training of a 7B model.", HOSTILE],
     "sections": [
         Section(HOSTILE, [Prose(HOSTILE), Table(HOSTILE, ["a", HOSTILE], [[HOSTILE, 1]])])
@@ -191,7 +191,7 @@ def test_numbers_come_with_spread_denominator_and_label(page):
     assert "PA-GRPO minus GRPO" in text
     assert "+20.8 [−32.1, +73.8]" in text  # differences 2/12 and 3/12, t interval with df 1
     assert "Training of a 7B model." in text
-    assert "5e-05" in text and "0, 1" in text
+    assert "learning_rate: 5e-05, beta: 0" in text and "0, 1" in text
 
 
 def test_one_run_each_is_compared_question_by_question(tmp_path):

@@ -1,6 +1,5 @@
 """Metrics on hand-made responses whose every figure is known."""
 
-import json
 import math
 
 import pytest
@@ -291,8 +290,7 @@ def test_only_observations_go_to_the_judge_and_verdicts_come_back_in_place():
 def test_json_round_trip_is_exact_and_strict(measure):
     samples = [question(0), question(1, "numerical", answer="3")]
     found = measure(samples, [format_response("x", "A: y", "B"), ""], [FAILED, None])
-    text = json.dumps(found.to_dict(), allow_nan=False)
-    again = Evaluation.from_dict(json.loads(text))
+    again = Evaluation.from_json(found.to_json(indent=1))
     assert again.rows == found.rows
     assert again.to_dict() == found.to_dict()
     assert again.estimates["accuracy"] == found.estimates["accuracy"]
