@@ -7,11 +7,13 @@ screen, 4.2 a phone. Figures are drawn without pyplot, so none stays open and no
 
 from __future__ import annotations
 
+import base64
 import io
 import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,11 +32,11 @@ from p2r_lib.evaluation.metrics import METRICS, Evaluation, over_seeds, values
 from p2r_lib.template import parse
 
 if TYPE_CHECKING:
-    from IPython.display import Image
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
+    "Picture",
     "collapse_figure",
     "credit_lanes",
     "dynamics_figure",
@@ -72,13 +74,24 @@ NARROW = 6.0
 """Figures less wide than this many inches put fewer panels side by side."""
 
 
-def show(drawn: Drawn, *, dpi: int = 120) -> Image:
-    """A figure as the notebook shows it: a picture that carries its alt text."""
-    from IPython.display import Image
+@dataclass(frozen=True)
+class Picture:
+    """A PNG that a notebook shows, `width` pixels wide, with its alt text."""
 
+    data: bytes
+    alt: str
+    width: int
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        code = base64.b64encode(self.data).decode("ascii")
+        metadata = {"alt": self.alt, "width": self.width}
+        return {"image/png": code, "text/plain": self.alt}, {"image/png": metadata}
+
+
+def show(drawn: Drawn, *, dpi: int = 120) -> Picture:
+    """A figure as the last line of a notebook's cell: a picture that carries its alt text."""
     figure, alt = drawn
-    width = round(figure.get_figwidth() * 96)
-    return Image(data=png(figure, dpi=2 * dpi), format="png", alt=alt, width=width)
+    return Picture(png(figure, dpi=2 * dpi), alt, round(figure.get_figwidth() * 96))
 
 
 def png(figure: Figure, *, dpi: int = 150) -> bytes:

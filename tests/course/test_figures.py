@@ -1,5 +1,6 @@
 """Figures show what their data say, in their alt texts too, and never by colour alone."""
 
+import base64
 import random
 import re
 
@@ -333,9 +334,11 @@ def test_examples_with_gaps_say_so(change, said):
 
 
 def test_show_carries_the_alt_text_into_the_notebook():
-    image = figures.show(DRAW["funnel"]())
-    assert image.alt == DRAW["funnel"]()[1]
-    assert image.data.startswith(b"\x89PNG")
+    figure, alt = DRAW["funnel"]()
+    data, metadata = figures.show((figure, alt))._repr_mimebundle_(include=None, exclude=None)
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+    assert metadata["image/png"] == {"alt": alt, "width": 864}
+    assert data["text/plain"] == alt
 
 
 def test_svg_is_the_same_every_time():
