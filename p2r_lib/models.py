@@ -52,14 +52,15 @@ def load(
     attn_implementation: str | None = None,
     freeze_vision: bool = False,
     gradient_checkpointing: bool = False,
+    seed: int = 0,
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """A vision-language model and its processor, from a local folder or a hub name.
 
     `adapter` is the folder of a saved LoRA adapter, loaded trainable; `lora` starts a new one (see
-    `lora_config`): give at most one of the two. `load_in_4bit` stores the language model's linear
-    layers as NF4 (bitsandbytes; on a CPU too, slowly), which can only be trained through LoRA.
-    Weights are read from safetensors alone, and no code that comes with a model is run. The
-    tokenizer pads on the left, as generation needs.
+    `lora_config`), drawn from `seed`: give at most one of the two. `load_in_4bit` stores the
+    language model's linear layers as NF4 (bitsandbytes; on a CPU too, slowly), which can only be
+    trained through LoRA. Weights are read from safetensors alone, and no code that comes with a
+    model is run. The tokenizer pads on the left, as generation needs.
 
     Raises FileNotFoundError for a folder, its weights or its processor files that are missing,
     ImportError without bitsandbytes, ValueError for settings that exclude each other.
@@ -87,7 +88,10 @@ def load(
             parameter.requires_grad_(False)
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    return _with_adapter(model, adapter, lora, load_in_4bit, gradient_checkpointing), processor
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = _with_adapter(model, adapter, lora, load_in_4bit, gradient_checkpointing)
+    return model, processor
 
 
 def lora_config(

@@ -112,6 +112,15 @@ def test_lora_saved_loaded_and_merged_gives_the_same_logits(folder, inputs, tmp_
     assert models.merge(base) is base
 
 
+def test_a_new_adapter_depends_on_the_seed_alone(folder):
+    def drawn(seed):
+        torch.manual_seed(torch.seed() % 1000)  # whatever ran before
+        model, _ = models.load(folder, lora=models.lora_config(rank=4), seed=seed)
+        return torch.cat([p.flatten() for n, p in model.named_parameters() if "lora_A" in n])
+
+    assert torch.equal(drawn(1), drawn(1)) and not torch.equal(drawn(1), drawn(2))
+
+
 def test_nf4_on_a_cpu_runs_forward_and_trains_lora(folder, inputs, tmp_path):
     pytest.importorskip("bitsandbytes")
     model, _ = models.load(folder, load_in_4bit=True, lora=models.lora_config(rank=4))
