@@ -1,8 +1,10 @@
+import inspect
 import itertools
 
 import numpy as np
 import pytest
 import torch
+from transformers import Qwen2_5_VLModel
 from transformers.video_utils import VideoMetadata
 
 from p2r_lib import models
@@ -257,6 +259,11 @@ def test_the_installed_transformers_departs_from_the_trained_positions(folder):
     assert where["16 frames over 30 s"][0] == list(range(0, 48, 6))  # 3.75 s to 3 s
     assert where["64 frames at 2 fps"][1:] == (6, 63)  # the text starts within the video
     assert where["an image"][1:] == (9, 9)
+
+
+def test_our_method_takes_what_transformers_passes():
+    theirs = inspect.signature(Qwen2_5_VLModel.get_rope_index).parameters
+    assert list(theirs) == list(inspect.signature(models.rope_index).parameters)
 
 
 def test_the_fix_steps_aside_where_it_is_not_needed(folder):

@@ -173,11 +173,13 @@ class Scripted:
 def make_pa(tiny_folder, samples, tmp_path):
     """Builds a PAGRPOTrainer; `texts` (a seed) replaces its completions by scripted ones."""
 
-    def make(*, judge, texts=None, lora=None, load_media=make_media, data=None, **arguments):
+    def make(
+        *, judge, texts=None, load_media=make_media, data=None, lora=None, nf4=False, **arguments
+    ):
         from p2r_lib.training.pa_grpo import PAGRPOConfig, PAGRPOTrainer
 
         others = {k: arguments.pop(k) for k in ("eval_dataset",) if k in arguments}
-        model, processor = models.load(tiny_folder, lora=lora)
+        model, processor = models.load(tiny_folder, lora=lora, load_in_4bit=nf4)
         trainer = type("Trainer", (Scripted, PAGRPOTrainer), {})(
             model,
             PAGRPOConfig(**settings(tmp_path, **arguments)),

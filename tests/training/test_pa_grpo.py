@@ -323,16 +323,23 @@ def test_logs_rollouts_and_evaluation(make_pa, judge, samples, tmp_path):
     assert any(r["perception"]["total"] is None for r in rollouts)  # NaN, in JSON's words
 
 
-@pytest.mark.parametrize("adapter", [None, lora])
-def test_real_generation_trains(make_pa, judge, adapter):
-    trainer = make_pa(judge=judge, lora=adapter and adapter(), beta=0.1, num_iterations=2,
+@pytest.mark.parametrize("adapter, nf4", [(None, False), (lora, True)], ids=["full", "qlora"])
+def test_real_generation_trains(make_pa, judge, monkeypatch, adapter, nf4):
+    """Gibberish has no observation, so give the judge's reward to half of the responses."""
+    parts = pa_grpo.perception_reward
+
+    def by_length(response, **kwargs):
+        return dataclasses.replace(parts(response, **kwargs), accuracy=len(response.text) % 2)
+
+    monkeypatch.setattr(pa_grpo, "perception_reward", by_length)
+    trainer = make_pa(judge=judge, lora=adapter and adapter(), nf4=nf4, beta=0.1, num_iterations=2,
                       steps_per_generation=2, gradient_accumulation_steps=1)  # fmt: skip
     start = parameters(trainer.model)
     trainer.train()
-    assert trainer.last_rollouts and not judge.calls  # gibberish has no observation
-    assert parameters(trainer.model).isfinite().all()
-    assert {r.perception["total"] for r in trainer.last_rollouts} == {0.0}
-    assert start.shape == parameters(trainer.model).shape
+    end = parameters(trainer.model)
+    assert len(trainer.last_rollouts) == 8 and not judge.calls
+    assert all(set(rollout.ownership) == {0.5} for rollout in trainer.last_rollouts)
+    assert end.isfinite().all() and not torch.equal(start, end)
 
 
 def test_outcome_credit_needs_no_judge(make_pa):
