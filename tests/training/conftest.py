@@ -1,5 +1,6 @@
 """A tiny random model, clips made on the spot, and trainers whose completions can be scripted."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -10,6 +11,7 @@ from datasets import Dataset
 from p2r_lib import models
 from p2r_lib.judges.base import Verdict
 from p2r_lib.media import Clip
+from p2r_lib.rewards import RewardConfig
 from p2r_lib.samples import VideoQA
 from p2r_lib.template import build_prompt, format_response
 from p2r_lib.training.data import dataset, row
@@ -167,6 +169,49 @@ class Scripted:
             ids = self._tokenizer(script(rng)).input_ids
             rows.append(ids + [self._tokenizer.eos_token_id] * (rng.random() < 0.8))
         return rows, None
+
+
+def make_rewards_equal(patch):
+    """Perception's reward becomes reasoning's, in every response that a PAGRPOTrainer scores."""
+    from p2r_lib.training import pa_grpo
+
+    score = pa_grpo.score
+
+    def same(*args, **kwargs):
+        return [dataclasses.replace(s, perception=s.reasoning) for s in score(*args, **kwargs)]
+
+    patch.setattr(pa_grpo, "score", same)
+
+
+@pytest.fixture
+def rewards_equal(monkeypatch):
+    make_rewards_equal(monkeypatch)
+
+
+def reasoning_reward(trainer_of):
+    """R_R as a plain reward function for TRL; `trainer_of()` gives the trainer that calls it."""
+    from p2r_lib.training.pa_grpo import sample_of, score
+
+    names = {field.name for field in dataclasses.fields(VideoQA)}
+
+    def reasoning(completion_ids, **columns):
+        columns = {name: column for name, column in columns.items() if name in names}
+        samples = [
+            sample_of({name: column[i] for name, column in columns.items()})
+            for i in range(len(completion_ids))
+        ]
+        tokenizer = trainer_of()._tokenizer
+        ends = [tokenizer.eos_token_id, tokenizer.pad_token_id]
+        options = {"tokenizer": tokenizer, "end_ids": ends, "config": RewardConfig()}
+        scored = score(samples, completion_ids, judge=None, **options)
+        return [one.reasoning.total for one in scored]
+
+    return reasoning
+
+
+@pytest.fixture
+def reasoning_rewards():
+    return reasoning_reward
 
 
 @pytest.fixture

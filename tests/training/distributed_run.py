@@ -9,7 +9,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import conftest
-import test_pa_grpo
 from pytest import MonkeyPatch
 
 from p2r_lib.training import pa_grpo, video_grpo
@@ -30,7 +29,7 @@ def build(folder, output, kind):
     if kind == "grpo":
         cls = type("Trainer", (conftest.Scripted, video_grpo.VideoGRPOTrainer), {})
         args = video_grpo.VideoGRPOConfig(**settings)
-        reward = test_pa_grpo.reasoning_rewards(lambda: trainer)
+        reward = conftest.reasoning_reward(lambda: trainer)
         trainer = cls(model, reward, args, train_dataset=rows, **common)
     else:
         cls = type("Trainer", (conftest.Scripted, pa_grpo.PAGRPOTrainer), {})
@@ -44,7 +43,7 @@ def main(folder, output, *kinds):
     for kind in kinds:
         with MonkeyPatch.context() as patch:
             if kind == "equal":
-                test_pa_grpo.equal_rewards(patch)
+                conftest.make_rewards_equal(patch)
             trainer = build(folder, Path(output) / kind, kind)
             trainer.train()
         if trainer.accelerator.is_main_process:

@@ -102,38 +102,6 @@ def test_one_reward_for_all_tokens_is_trls_own_grpo(make_pa, judge, monkeypatch,
         assert set(rollout.advantages) == {rollout.advantage_reasoning}
 
 
-def equal_rewards(monkeypatch):
-    score = pa_grpo.score
-
-    def same(*args, **kwargs):
-        return [dataclasses.replace(s, perception=s.reasoning) for s in score(*args, **kwargs)]
-
-    monkeypatch.setattr(pa_grpo, "score", same)
-
-
-def reasoning_rewards(trainer_of):
-    """R_R as a plain reward function for TRL."""
-
-    def reasoning(completion_ids, **columns):
-        samples = [
-            pa_grpo.sample_of({key: value[i] for key, value in columns.items() if key in FIELDS})
-            for i in range(len(completion_ids))
-        ]
-        tokenizer = trainer_of()._tokenizer
-        scored = pa_grpo.score(
-            samples,
-            completion_ids,
-            tokenizer=tokenizer,
-            end_ids=[tokenizer.eos_token_id, tokenizer.pad_token_id],
-            judge=None,
-            config=RewardConfig(),
-        )
-        return [one.reasoning.total for one in scored]
-
-    return reasoning
-
-
-FIELDS = {field.name for field in dataclasses.fields(pa_grpo.VideoQA)}
 TWICE = {"num_iterations": 2, "max_steps": 2}  # two updates of one batch
 
 
@@ -148,10 +116,9 @@ def lora():
     ids=[*LOSSES, "lora with kl", "half the tokens with kl"],
 )
 def test_equal_rewards_make_it_grpo_bit_for_bit(
-    make_pa, make_grpo, judge, monkeypatch, loss, adapter, beta, more
+    make_pa, make_grpo, judge, rewards_equal, reasoning_rewards, loss, adapter, beta, more
 ):
     changes = {"texts": 7, "loss_type": loss, "beta": beta, **TWICE, **more}
-    equal_rewards(monkeypatch)
     process = make_pa(judge=judge, lora=adapter and adapter(), **changes)
     start = parameters(process.model)
     process.train()
