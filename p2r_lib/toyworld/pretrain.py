@@ -22,13 +22,26 @@ from p2r_lib.toyworld.language import say, say_all
 from p2r_lib.toyworld.questions import (
     IMAGE_KINDS,
     KINDS,
+    LETTERS,
+    SIDES,
     Question,
     needed_facts,
     sample_question,
     solve,
 )
 from p2r_lib.toyworld.render import Look, render
-from p2r_lib.toyworld.world import Fact, Motion, Place, Shown, Total, World, facts_of, sample_world
+from p2r_lib.toyworld.world import (
+    DIRECTIONS,
+    NAMES,
+    Fact,
+    Motion,
+    Place,
+    Shown,
+    Total,
+    World,
+    facts_of,
+    sample_world,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -45,20 +58,142 @@ class Chat:
     world: World | None = None
 
 
-def draw_chat(rng: random.Random, *, text_share: float = 0.15, single: bool = False) -> Chat:
-    """One pretraining chat; `single` keeps to worlds with one thing, or words, for the start."""
-    if single:
+@dataclass(frozen=True)
+class Stage:
+    """So many steps of one mix of chats.
+
+    Attributes:
+        single: worlds hold one thing, or words and nothing else.
+        text_share: share of the chats that reason from stated facts, without a clip.
+        drill_share: share of the chats that repeat text or look options up.
+    """
+
+    steps: int
+    single: bool = False
+    text_share: float = 0.15
+    drill_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Course:
+    """Stages under one learning rate schedule: warm-up, then cosine to zero."""
+
+    name: str
+    stages: tuple[Stage, ...]
+    learning_rate: float
+
+
+SEE = Course("learning to see", (Stage(360, single=True), Stage(2040)), 0.01)
+READ = Course("learning to read", (Stage(700, text_share=0.4, drill_share=0.3),), 0.005)
+
+_ORDINARY = [
+    "a",
+    "an",
+    "the",
+    "is",
+    "are",
+    "at",
+    "on",
+    "in",
+    "of",
+    "and",
+    "but",
+    "not",
+    "one",
+    "two",
+    "three",
+    "I",
+    "need",
+    "to",
+    "notice",
+    "based",
+    "question",
+    "observation",
+    "observations",
+    "think",
+    "answer",
+    "reason",
+    "from",
+    "video",
+    "image",
+    "objects",
+    "actions",
+    "text",
+    "shows",
+    "positions",
+    "what",
+    "you",
+    "see",
+    "them",
+    "check",
+    "yourself",
+    "letter",
+    "number",
+    "word",
+    "words",
+    "sentence",
+    "part",
+    "after",
+    "first",
+    "Based",
+    "Only",
+    "Write",
+    "Reason",
+    "right",
+    "left",
+    "option",
+    "red",
+    "blue",
+    "circle",
+    "square",
+    "row",
+    "column",
+    "second",
+    "1",
+    "2",
+    "3",
+    "4",
+]
+_MARKUP = ("note", "list", "b", "i", "word", "name", "item", "text", "p")
+
+
+def draw_chat(rng: random.Random, stage: Stage) -> Chat:
+    """One chat of a stage of pretraining."""
+    if stage.single:
         things, signs = rng.choice([(1, 0), (1, 0), (0, 1), (0, 2)])
         world = sample_world(rng, things=things, movers=rng.randint(0, things), signs=signs)
         return Chat((_listing(rng, world), *_probes(rng, world, 1)), world)
+    if rng.random() < stage.drill_share:
+        return Chat(rng.choice((_echoes, _look_ups))(rng))
     kind = rng.choice(KINDS)
     image = kind in IMAGE_KINDS and rng.random() < 0.5
     world, question = sample_question(rng, kind, data_type="image" if image else "video")
-    if rng.random() < text_share:
+    if rng.random() < stage.text_share:
         return Chat((_reasoning(rng, world, question),))
     if rng.random() < 0.25:
         return Chat((_plain(world, question),), world)
     return Chat((*_probes(rng, world, 2), _listing(rng, world)), world)
+
+
+def _echoes(rng: random.Random) -> tuple[Turn, ...]:
+    """Words and markup of any kind, repeated: what a language model has met in ordinary text."""
+    words = rng.choices(_ORDINARY, k=rng.randint(4, 10))
+    for _ in range(2):
+        first, last = sorted(rng.sample(range(len(words) + 1), 2))
+        tag = rng.choice(_MARKUP)
+        words[first:last] = [f"<{tag}>{' '.join(words[first:last])}</{tag}>"]
+    text = " ".join(words) if rng.random() < 0.5 else "\n".join(words)
+    return ((f"Repeat this.\n{text}", text),)
+
+
+def _look_ups(rng: random.Random) -> tuple[Turn, ...]:
+    """Which letter stands before an option, several times over one list."""
+    pool = rng.choice((NAMES, tuple(DIRECTIONS), SIDES))
+    options = rng.sample(pool, 4)
+    listed = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, options, strict=True))
+    asked = [rng.randrange(4) for _ in range(3)]
+    turns = [(f"Which option is {options[i]}?", f"That is option {LETTERS[i]}.") for i in asked]
+    return ((f"{listed}\n{turns[0][0]}", turns[0][1]), *turns[1:])
 
 
 def _listing(rng: random.Random, world: World) -> Turn:
@@ -107,7 +242,7 @@ def corpus(size: int = 4000, *, seed: int = 0) -> Iterator[str]:
     """Texts that the tokenizer is trained on: chats, prompts and process-aware responses."""
     rng = random.Random(seed)
     for index in range(size):
-        for user, assistant in draw_chat(rng).turns:
+        for user, assistant in draw_chat(rng, Stage(1)).turns:
             yield from (user, assistant)
         world, question = sample_question(rng, KINDS[index % len(KINDS)])
         yield build_prompt(
@@ -197,71 +332,67 @@ class PretrainConfig:
     """Settings of `pretrain`; the defaults made the shipped base.
 
     Attributes:
-        learning_rate: Muon's peak rate, for the weight matrices of the layers.
-        adam_learning_rate: AdamW's peak rate, for embeddings, norms and biases.
-        single_share: the first share of the steps, in which worlds hold one thing or only words.
-        text_share: share of the chats that reason from stated facts, without a clip.
+        adam_ratio: AdamW's rate (embeddings, norms, biases) relative to Muon's (layers' matrices).
         bfloat16: compute in bfloat16 under autocast; weights stay float32.
     """
 
-    steps: int = 2400
+    courses: tuple[Course, ...] = (SEE, READ)
     batch_size: int = 48
-    learning_rate: float = 0.01
-    adam_learning_rate: float = 2e-3
-    single_share: float = 0.15
-    text_share: float = 0.15
+    adam_ratio: float = 0.2
     bfloat16: bool = True
     seed: int = 0
 
 
 class _Batches:
-    """An endless, seeded stream of encoded batches for a DataLoader."""
+    """The encoded batches of one course, for a DataLoader; each depends on seed and step alone."""
 
-    def __init__(self, config: PretrainConfig, processor) -> None:
-        self.config, self.processor = config, processor
+    def __init__(self, course: Course, config: PretrainConfig, processor) -> None:
+        self.course, self.config, self.processor = course, config, processor
+        self.stages = [stage for stage in course.stages for _ in range(stage.steps)]
 
     def __len__(self) -> int:
-        return self.config.steps
+        return len(self.stages)
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        config = self.config
-        rng = random.Random(f"{config.seed}/{step}")
-        single = step < config.single_share * config.steps
-        chats = [
-            draw_chat(rng, text_share=config.text_share, single=single)
-            for _ in range(config.batch_size)
-        ]
+        rng = random.Random(f"{self.config.seed}/{self.course.name}/{step}")
+        chats = [draw_chat(rng, self.stages[step]) for _ in range(self.config.batch_size)]
         look = Look(noise=rng.uniform(0, 6))
         return encode_chats(chats, self.processor, seed=rng.getrandbits(31), look=look)
 
 
 def pretrain(output: Path, config: PretrainConfig = PretrainConfig(), *, workers: int = 1) -> None:
     """Train the tiny base from nothing and save model and processor (safetensors) to a folder."""
+    from p2r_lib.toyworld.tiny import build_model, build_processor, build_tokenizer
+
+    processor = build_processor(build_tokenizer(corpus(seed=config.seed)))
+    model = build_model(processor.tokenizer, seed=config.seed)
+    for course in config.courses:
+        take(model, processor, course, config, workers=workers)
+    model.save_pretrained(output)
+    processor.save_pretrained(output)
+
+
+def take(model, processor, course: Course, config: PretrainConfig, *, workers: int = 1) -> None:
+    """Train a model through one course, in place."""
     import torch
     from torch.utils.data import DataLoader
     from tqdm.auto import tqdm
 
-    from p2r_lib.toyworld.tiny import build_model, build_processor, build_tokenizer
-
-    processor = build_processor(build_tokenizer(corpus(seed=config.seed)))
-    model = build_model(processor.tokenizer, seed=config.seed).train()
-    optimisers, schedules = _optimisers(model, config)
-    batches = DataLoader(_Batches(config, processor), batch_size=None, num_workers=workers)
-    progress = tqdm(batches, desc="pretraining", unit="step", mininterval=5)
-    for batch in progress:
+    steppers = _optimisers(model.train(), course, config)
+    batches = DataLoader(_Batches(course, config, processor), batch_size=None, num_workers=workers)
+    for batch in (progress := tqdm(batches, desc=course.name, unit="step", mininterval=5)):
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
             loss = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for stepper in (*optimisers, *schedules):
+        for stepper in steppers:
             stepper.step()
         model.zero_grad(set_to_none=True)
         progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    model.eval().save_pretrained(output)
-    processor.save_pretrained(output)
+    model.eval()
 
 
-def _optimisers(model, config: PretrainConfig):
+def _optimisers(model, course: Course, config: PretrainConfig) -> list:
     """Muon for the layers' matrices (it finds look-up circuits many times sooner), else AdamW."""
     import torch
 
@@ -269,16 +400,19 @@ def _optimisers(model, config: PretrainConfig):
     for name, parameter in model.named_parameters():
         layer = parameter.ndim == 2 and "embed" not in name
         (matrices if layer else others).append(parameter)
-    muon = torch.optim.Muon(matrices, lr=config.learning_rate, weight_decay=0.0)
-    adam = torch.optim.AdamW(others, lr=config.adam_learning_rate, betas=(0.9, 0.98))
+    rate, steps = course.learning_rate, sum(stage.steps for stage in course.stages)
+    optimisers = [
+        torch.optim.Muon(matrices, lr=rate, weight_decay=0.0),
+        torch.optim.AdamW(others, lr=config.adam_ratio * rate, betas=(0.9, 0.98)),
+    ]
     schedules = [
         torch.optim.lr_scheduler.OneCycleLR(
             optimiser,
             optimiser.param_groups[0]["lr"],
-            total_steps=config.steps,
+            total_steps=steps,
             pct_start=0.08,
             cycle_momentum=False,
         )
-        for optimiser in (muon, adam)
+        for optimiser in optimisers
     ]
-    return (muon, adam), schedules
+    return [*optimisers, *schedules]
