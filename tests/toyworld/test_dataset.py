@@ -30,7 +30,7 @@ def test_a_longer_draw_begins_with_the_shorter_one():
 
 
 def test_unknown_split_is_named():
-    with pytest.raises(ValueError, match="'test'.*train, heldout"):
+    with pytest.raises(ValueError, match=r"'test'.*train, heldout"):
         draw_samples(1, split="test")
 
 
