@@ -31,7 +31,7 @@ quickstart: $(STAMP)  ## the whole method on a toy world, on a CPU
 test: $(STAMP)  ## lint, format check and every test (PYTEST="-k word" for options)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --durations=10 $(PYTEST)
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --nbmake tests notebooks --durations=10 $(PYTEST)
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab (LAB="--no-browser --port 8889" for options)
 	PATH="$(CURDIR)/$(BIN):$$PATH" jupyter lab --LabApp.default_url=/lab/tree/notebooks $(LAB)
