@@ -152,7 +152,17 @@ def think_text(question: Question, facts: Sequence[Fact], conclusion: str) -> st
     steps = _steps(question, facts, conclusion)
     if not question.options:
         return steps
-    return f"{steps} That is option {question.answer(conclusion)}."
+    return f"{steps}\n{go_through(question, conclusion)}"
+
+
+def go_through(question: Question, conclusion: str) -> str:
+    """The options one by one, up to the one that says the conclusion."""
+    lines = []
+    for option, text in zip(question.lettered_options, question.options, strict=True):
+        lines.append(f"{option}: {'yes' if text == conclusion else 'no'}.")
+        if text == conclusion:
+            break
+    return "\n".join([*lines, f"The answer is {question.answer(conclusion)}."])
 
 
 def _steps(question: Question, facts: Sequence[Fact], conclusion: str) -> str:

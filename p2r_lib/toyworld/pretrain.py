@@ -17,12 +17,11 @@ import numpy as np
 from PIL import Image
 
 from p2r_lib.template import build_prompt, plain_prompt
-from p2r_lib.toyworld.annotator import NO_ERRORS, Annotator, think_text
+from p2r_lib.toyworld.annotator import NO_ERRORS, Annotator, go_through, think_text
 from p2r_lib.toyworld.language import say, say_all
 from p2r_lib.toyworld.questions import (
     IMAGE_KINDS,
     KINDS,
-    LETTERS,
     SIDES,
     Question,
     needed_facts,
@@ -84,7 +83,7 @@ class Course:
 
 
 SEE = Course("learning to see", (Stage(360, single=True), Stage(2040)), 0.01)
-READ = Course("learning to read", (Stage(700, text_share=0.4, drill_share=0.3),), 0.005)
+READ = Course("learning to read", (Stage(1500, text_share=0.6, drill_share=0.5),), 0.01)
 
 _ORDINARY = [
     "a",
@@ -177,7 +176,7 @@ def draw_chat(rng: random.Random, stage: Stage) -> Chat:
 
 def _echoes(rng: random.Random) -> tuple[Turn, ...]:
     """Words and markup of any kind, repeated: what a language model has met in ordinary text."""
-    words = rng.choices(_ORDINARY, k=rng.randint(4, 10))
+    words = rng.choices(_ORDINARY, k=rng.randint(8, 20))
     for _ in range(2):
         first, last = sorted(rng.sample(range(len(words) + 1), 2))
         tag = rng.choice(_MARKUP)
@@ -188,11 +187,13 @@ def _echoes(rng: random.Random) -> tuple[Turn, ...]:
 
 def _look_ups(rng: random.Random) -> tuple[Turn, ...]:
     """Which letter stands before an option, several times over one list."""
-    pool = rng.choice((NAMES, tuple(DIRECTIONS), SIDES))
-    options = rng.sample(pool, 4)
-    listed = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, options, strict=True))
-    asked = [rng.randrange(4) for _ in range(3)]
-    turns = [(f"Which option is {options[i]}?", f"That is option {LETTERS[i]}.") for i in asked]
+    options = tuple(rng.sample(rng.choice((NAMES, tuple(DIRECTIONS), SIDES)), 4))
+    question = Question("order", (), options)
+    turns = [
+        (f"Which option is {wanted}?", go_through(question, wanted))
+        for wanted in rng.choices(options, k=3)
+    ]
+    listed = "\n".join(question.lettered_options)
     return ((f"{listed}\n{turns[0][0]}", turns[0][1]), *turns[1:])
 
 

@@ -228,7 +228,7 @@ def test_two_errors_that_cancel_out_are_a_think_answer_mismatch(tmp_path):
     for outcome in right:
         assert outcome.status == "kept"
         if outcome.sample.options:
-            option = f"That is option {outcome.sample.answer}."
+            option = f"The answer is {outcome.sample.answer}."
             assert option not in parse(outcome.text).think
     table = slips(result, planted, worlds=WORLDS)
     counts = {row["why it was kept"]: row["traces"] for row in table}
