@@ -81,7 +81,6 @@ def _add_pretrain(commands) -> None:
         "pretrain-tiny", help="make the tiny base that ships in data_samples/ again"
     )
     command.add_argument("--output", type=Path, default=Path("runs/tiny-base"), help="folder")
-    command.add_argument("--steps", type=int, default=None, help="optimiser steps")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--workers", type=int, default=1, help="processes that render clips")
     command.set_defaults(run=_pretrain)
@@ -119,14 +118,9 @@ def _ablate(options: argparse.Namespace) -> None:
 
 
 def _pretrain(options: argparse.Namespace) -> None:
-    from dataclasses import replace
-
     from p2r_lib.toyworld.pretrain import PretrainConfig, pretrain
 
-    config = replace(PretrainConfig(), seed=options.seed)
-    if options.steps is not None:
-        config = replace(config, steps=options.steps)
-    pretrain(options.output, config, workers=options.workers)
+    pretrain(options.output, PretrainConfig(seed=options.seed), workers=options.workers)
     print(f"The tiny base is in {options.output}")
 
 

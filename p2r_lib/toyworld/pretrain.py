@@ -65,12 +65,14 @@ class Stage:
         single: worlds hold one thing, or words and nothing else.
         text_share: share of the chats that reason from stated facts, without a clip.
         drill_share: share of the chats that repeat text or look options up.
+        step_share: share of the chats about a clip that answer a question step by step.
     """
 
     steps: int
     single: bool = False
     text_share: float = 0.15
     drill_share: float = 0.0
+    step_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,14 @@ class Course:
 
 
 SEE = Course("learning to see", (Stage(360, single=True), Stage(2040)), 0.01)
-READ = Course("learning to read", (Stage(1500, text_share=0.6, drill_share=0.5),), 0.01)
+READ = Course(
+    "learning to read",
+    (
+        Stage(1000, text_share=0.6, drill_share=0.5),
+        Stage(600, text_share=0.3, drill_share=0.3, step_share=0.5),
+    ),
+    0.01,
+)
 
 _ORDINARY = [
     "a",
@@ -169,6 +178,8 @@ def draw_chat(rng: random.Random, stage: Stage) -> Chat:
     world, question = sample_question(rng, kind, data_type="image" if image else "video")
     if rng.random() < stage.text_share:
         return Chat((_reasoning(rng, world, question),))
+    if rng.random() < stage.step_share:
+        return Chat((_step_by_step(rng, world, question),), world)
     if rng.random() < 0.25:
         return Chat((_plain(world, question),), world)
     return Chat((*_probes(rng, world, 2), _listing(rng, world)), world)
@@ -193,8 +204,13 @@ def _look_ups(rng: random.Random) -> tuple[Turn, ...]:
         (f"Which option is {wanted}?", go_through(question, wanted))
         for wanted in rng.choices(options, k=3)
     ]
-    listed = "\n".join(question.lettered_options)
+    listed = "\n".join([*question.lettered_options, *_filler(rng)])
     return ((f"{listed}\n{turns[0][0]}", turns[0][1]), *turns[1:])
+
+
+def _filler(rng: random.Random) -> list[str]:
+    """A line of words about nothing, so that what matters may stand far back; or no line."""
+    return [" ".join(rng.choices(_ORDINARY, k=rng.randint(1, 120)))] if rng.random() < 0.7 else []
 
 
 def _listing(rng: random.Random, world: World) -> Turn:
@@ -231,12 +247,25 @@ def _plain(world: World, question: Question) -> Turn:
 
 
 def _reasoning(rng: random.Random, world: World, question: Question) -> Turn:
+    """Facts and a question in words, answered with reasoning; no clip."""
     facts = needed_facts(question, world)
     rng.shuffle(facts)
+    asked = [say_all(facts), question.text, *question.lettered_options, *_filler(rng)]
+    return "\n".join(asked), _steps_to(question, facts, world)
+
+
+def _step_by_step(rng: random.Random, world: World, question: Question) -> Turn:
+    """A question about a clip, answered with the facts it needs and reasoning from them."""
+    facts = needed_facts(question, world)
+    rng.shuffle(facts)
+    asked = [question.text, *question.lettered_options, *_filler(rng), "Think step by step."]
+    return "\n".join(asked), f"{say_all(facts)} {_steps_to(question, facts, world)}"
+
+
+def _steps_to(question: Question, facts: list[Fact], world: World) -> str:
     conclusion = solve(question, world)
-    asked = "\n".join([say_all(facts), question.text, *question.lettered_options])
     steps = think_text(question, facts, conclusion)
-    return asked, f"{steps[0].upper()}{steps[1:]} Answer: {question.answer(conclusion)}"
+    return f"{steps[0].upper()}{steps[1:]} Answer: {question.answer(conclusion)}"
 
 
 def corpus(size: int = 4000, *, seed: int = 0) -> Iterator[str]:

@@ -6,14 +6,15 @@ import pytest
 from p2r_lib.course.quickstart import write_ablation_report, write_quickstart_report
 from p2r_lib.toyworld import experiment
 from p2r_lib.toyworld.experiment import load_recipe, run_ablation, run_quickstart
-from p2r_lib.toyworld.pretrain import PretrainConfig, pretrain
+from p2r_lib.toyworld.pretrain import Course, PretrainConfig, Stage, pretrain
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
     """The shipped recipe on a base that two steps made, with a handful of questions."""
     base = tmp_path_factory.mktemp("base")
-    pretrain(base, PretrainConfig(steps=2, batch_size=2), workers=0)
+    course = Course("test", (Stage(2),), 0.01)
+    pretrain(base, PretrainConfig(courses=(course,), batch_size=2), workers=0)
     tiny = replace(load_recipe("tiny-cpu", smoke=True), base=str(base), heldout=7, prompts=7)
     rl = {**tiny.rl, "per_device_train_batch_size": 8, "max_completion_length": 24}
     return replace(tiny, annotated=14, max_new_tokens=24, rl=rl)

@@ -5,8 +5,12 @@ import pytest
 from p2r_lib.models import load
 from p2r_lib.template import SEGMENTS, build_prompt
 from p2r_lib.toyworld.pretrain import (
+    READ,
+    SEE,
     Chat,
+    Course,
     PretrainConfig,
+    Stage,
     corpus,
     draw_chat,
     encode_chats,
@@ -25,15 +29,17 @@ def processor():
 def test_the_base_never_meets_the_template():
     rng = random.Random(0)
     instructions = build_prompt("Q?").split("\n\n")[1]
-    for _ in range(500):
-        said = " ".join(user + assistant for user, assistant in draw_chat(rng).turns)
+    stages = [stage for course in (SEE, READ) for stage in course.stages]
+    for _ in range(300):
+        chats = [draw_chat(rng, stage) for stage in stages]
+        said = " ".join(user + assistant for chat in chats for user, assistant in chat.turns)
         assert not any(f"<{segment}>" in said for segment in SEGMENTS)
         assert instructions not in said
 
 
 def test_labels_are_the_assistants_words_and_end_tokens(processor):
     rng = random.Random(1)
-    chats = [draw_chat(rng) for _ in range(8)]
+    chats = [draw_chat(rng, READ.stages[-1]) for _ in range(8)]
     batch = encode_chats(chats, processor, seed=0, look=Look())
     for chat, labels in zip(chats, batch["labels"], strict=True):
         spoken = "".join(f"{assistant}<|im_end|>" for _, assistant in chat.turns)
@@ -54,7 +60,8 @@ def test_the_tokenizer_knows_every_byte_and_cuts_tags_into_pieces(processor):
 
 
 def test_two_steps_of_pretraining_leave_a_model_that_loads(tmp_path):
-    config = PretrainConfig(steps=2, batch_size=2)
+    course = Course("test", (Stage(1, single=True), Stage(1, drill_share=0.5)), 0.01)
+    config = PretrainConfig(courses=(course,), batch_size=2)
     pretrain(tmp_path / "base", config, workers=0)
     model, processor = load(tmp_path / "base")
     assert model.config.model_type == "qwen2_5_vl"
