@@ -66,7 +66,9 @@ def share(hits: int, n: int) -> Estimate:
     z, p = NormalDist().inv_cdf((1 + CONFIDENCE) / 2), hits / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Estimate(p, max(0.0, centre - half), min(1.0, centre + half), n)
+    # The ends meet p at 0 and 1, and rounding must not put them on its wrong side.
+    low, high = min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half))
+    return Estimate(p, low, high, n)
 
 
 def mean(values: Sequence[float], *, seed: int = 0, resamples: int = 2000) -> Estimate:

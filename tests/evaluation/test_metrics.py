@@ -327,3 +327,10 @@ def test_evaluation_of_nothing_has_no_values():
     empty = summarise([])
     assert empty.n == 0 and not empty.by_type
     assert all(empty.estimates[name] == NOTHING for name in METRICS)
+
+
+@pytest.mark.parametrize("n", range(1, 600, 7))
+def test_a_share_of_none_or_all_lies_within_its_interval(n):
+    for hits in (0, n):
+        estimate = share(hits, n)
+        assert estimate.low <= estimate.value <= estimate.high
