@@ -221,7 +221,7 @@ def draw(index):
 
 
 browser = browse(draw, 8, label="response")
-type(browser).__name__  # in a live notebook: display(browser)
+figures.show(draw(0))  # in a live notebook: display(browser)
 
 # %% [markdown]
 # ## Exercise: the advantage of a token
