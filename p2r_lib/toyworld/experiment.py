@@ -118,7 +118,6 @@ def run_quickstart(folder: Path, recipe: ToyRecipe, *, seed: int = 0) -> dict[st
     kept = run_cot(folder / "cot", train.subset(recipe.annotated), recipe, seed=seed)
 
     def measure(name: str, model: Path, prompt: str = "process-aware") -> None:
-        _announce(f"{name}: answering {len(heldout.samples)} held-out questions")
         evaluate_model(folder / "evaluation", name, model, heldout, media, recipe, prompt=prompt)
 
     measure("base", recipe.base_folder)
@@ -345,6 +344,7 @@ def evaluate_model(
     target = folder / f"{name}.json"
     if target.exists():
         return Evaluation.from_json(target.read_text(encoding="utf-8"))
+    _announce(f"{name}: answering {len(data.samples)} held-out questions")
     model, processor = models.load(model_folder)
     completions = answer(
         model,
