@@ -17,7 +17,9 @@ from p2r_lib.toyworld.questions import Question, conclusions, needed_facts
 from p2r_lib.toyworld.world import (
     CELLS,
     DIRECTIONS,
+    MAX_THINGS,
     MOVE_SECONDS,
+    NAMES,
     WORDS,
     Fact,
     Motion,
@@ -39,6 +41,8 @@ class ErrorRates:
         wrong_reasoning: the reasoning draws a false conclusion from its own observation.
         wrong_answer: the answer differs from what the reasoning concluded.
         broken_template: a tag is missing or misplaced.
+        invented_fact: one fact is stated that nobody needs and that is false.
+        guess: the facts are not combined; the reasoning guesses among all answers.
     """
 
     wrong_fact: float = 0.10
@@ -47,6 +51,8 @@ class ErrorRates:
     wrong_reasoning: float = 0.06
     wrong_answer: float = 0.04
     broken_template: float = 0.05
+    invented_fact: float = 0.10
+    guess: float = 0.10
 
     def harder(self, factor: float) -> ErrorRates:
         """The same kinds of error, so many times as frequent (at most 0.9)."""
@@ -55,8 +61,8 @@ class ErrorRates:
         )
 
 
-NO_ERRORS = ErrorRates(0, 0, 0, 0, 0, 0)
 ERRORS = tuple(f.name for f in fields(ErrorRates))
+NO_ERRORS = ErrorRates(**dict.fromkeys(ERRORS, 0.0))
 
 
 @dataclass(frozen=True)
@@ -92,18 +98,30 @@ def write_trace(
 
     No room: an observation that leaks the answer states no facts, so none is wrong or missing; if
     the one fact needed is left out, none that is stated is wrong; if the facts allow every
-    conclusion, none is false; and what a broken template cuts off is not there.
+    conclusion, or the reasoning is a guess, no reasoning from them is false; and what a broken
+    template cuts off is not there.
     """
     facts, planted = _observe(question, world, errors, rng)
-    conclusion = said = _conclude(question, facts, rng)
-    if "wrong_reasoning" in errors and (excluded := _excluded(question, facts)):
-        conclusion = said = rng.choice(excluded)
+    conclusion = _conclude(question, facts, rng)
+    reasoning = None
+    if "guess" in errors:
+        conclusion = rng.choice(_ends(question))
+        reasoning = _guess(conclusion)
+        planted.add("guess")
+    elif "wrong_reasoning" in errors and (excluded := _excluded(question, facts)):
+        conclusion = rng.choice(excluded)
         planted.add("wrong_reasoning")
+    said = conclusion
     if "wrong_answer" in errors:
         said = rng.choice([end for end in _ends(question) if end != conclusion])
         planted.add("wrong_answer")
+    think = think_text(question, facts, conclusion, reasoning)
+    think = f"Based on the observations, {think}"
+    inventive = "invented_fact" in errors and "leak" not in errors
+    if inventive and (invention := _invention(question, facts, world, rng)):
+        facts.insert(rng.randint(0, len(facts)), invention)
+        planted.add("invented_fact")
     stated = _leak(question, conclusion) if "leak" in errors else say_all(facts)
-    think = f"Based on the observations, {think_text(question, facts, conclusion)}"
     observation = f"{motive(question)} {stated}".strip()
     text = format_response(observation, think, question.answer(said))
     if "broken_template" in errors:
@@ -147,9 +165,14 @@ def motive(question: Question) -> str:
     return f"Based on the question, I need to notice {what}."
 
 
-def think_text(question: Question, facts: Sequence[Fact], conclusion: str) -> str:
-    """Reasoning in words from stated facts to a conclusion and its option, if there are options."""
-    steps = _steps(question, facts, conclusion)
+def think_text(
+    question: Question, facts: Sequence[Fact], conclusion: str, reasoning: str | None = None
+) -> str:
+    """Reasoning in words from stated facts to a conclusion and its option, if there are options.
+
+    `reasoning` takes the place of the words that lead from the facts to the conclusion.
+    """
+    steps = reasoning or _steps(question, facts, conclusion)
     if not question.options:
         return steps
     return f"{steps}\n{go_through(question, conclusion)}"
@@ -165,8 +188,12 @@ def go_through(question: Question, conclusion: str) -> str:
     return "\n".join([*lines, f"The answer is {question.answer(conclusion)}."])
 
 
+def _guess(conclusion: str) -> str:
+    return f"I cannot tell for sure. My guess is {conclusion.rstrip('.')}."
+
+
 def _steps(question: Question, facts: Sequence[Fact], conclusion: str) -> str:
-    guess = f"I cannot tell for sure. My guess is {conclusion.rstrip('.')}."
+    guess = _guess(conclusion)
     seconds = {f.name: f.second for f in facts if isinstance(f, Motion)}
     cells = {f.name: (f.row, f.column) for f in facts if isinstance(f, Place)}
     match question.kind, question.arguments:
@@ -247,6 +274,28 @@ def _lies(question: Question, facts: Sequence[Fact], world: World) -> dict[int, 
     return {index: lies for index, lies in found.items() if lies}
 
 
+def _invention(
+    question: Question, facts: Sequence[Fact], world: World, rng: random.Random
+) -> Fact | None:
+    """A false fact that leaves the conclusions as they are, or None if there is no such fact."""
+    present = [thing.name for thing in world.things]
+    forms: list[list[Fact]] = [
+        [Place(name, *cell) for name in NAMES if name not in present for cell in CELLS],
+        [Total(count) for count in range(1, MAX_THINGS + 1)],
+    ]
+    if world.data_type == "video":
+        moves = list(product(DIRECTIONS, MOVE_SECONDS))
+        forms.append([Motion(name, *move) for name in present for move in moves])
+        forms.append([Shown(*card) for card in product(WORDS, MOVE_SECONDS)])
+    left = conclusions(question, facts)
+    for form in rng.sample(forms, len(forms)):
+        lies = [fact for fact in form if not fact.holds(world)]
+        for lie in rng.sample(lies, len(lies)):
+            if conclusions(question, [*facts, lie]) == left:
+                return lie
+    return None
+
+
 def _variants(fact: Fact) -> list[Fact]:
     match fact:
         case Place(name):
@@ -268,7 +317,7 @@ def _leak(question: Question, conclusion: str) -> str:
 
 def _break(text: str, rng: random.Random) -> tuple[str, set[str]]:
     """One of the ways in which real models leave the template, and the errors it cuts off."""
-    observed = {"wrong_fact", "missing_fact", "leak"}
+    observed = {"wrong_fact", "missing_fact", "leak", "invented_fact"}
     faults: tuple[tuple[str, set[str]], ...] = (
         (text.replace("</observation>\n", "", 1), set()),
         (text.replace("<think>", "", 1), set()),

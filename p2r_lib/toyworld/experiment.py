@@ -27,7 +27,7 @@ from p2r_lib.judges.extract import RuleAnswerExtractor
 from p2r_lib.samples import VideoQA
 from p2r_lib.toyworld.annotator import Annotator, ErrorRates
 from p2r_lib.toyworld.dataset import ToyData, draw_samples, load, render_clips, save
-from p2r_lib.toyworld.judge import RuleJudge
+from p2r_lib.toyworld.judge import ReaderJudge, RuleJudge
 from p2r_lib.toyworld.simulated import SimulatedAnnotator, filter_quality
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -236,13 +236,14 @@ def train_split(seed: int) -> str:
 
 
 def run_cot(folder: Path, data: ToyData, recipe: ToyRecipe, *, seed: int) -> list[VideoQA]:
-    """The three-step pipeline with the simulated annotator and the rule judge; the samples kept.
+    """The three-step pipeline with the simulated annotator and a reader as judge; samples kept.
 
-    Leaves `filter_quality.json`: which planted errors the filters caught.
+    Like the paper's judge it sees no clip. Leaves `filter_quality.json`: which planted errors the
+    filters caught.
     """
     settings = Annotator(ErrorRates(**recipe.rates), dict(recipe.hardship))
     annotator = SimulatedAnnotator(data.worlds, settings, seed=seed)
-    result = run_pipeline(data.samples, annotator, RuleJudge(data.worlds), output_dir=folder)
+    result = run_pipeline(data.samples, annotator, ReaderJudge(), output_dir=folder)
     quality = filter_quality(result, annotator.planted(data.samples), worlds=data.worlds)
     replace_text(folder / "filter_quality.json", json.dumps(quality, indent=1))
     return result.kept

@@ -209,8 +209,17 @@ def _look_ups(rng: random.Random) -> tuple[Turn, ...]:
 
 
 def _filler(rng: random.Random) -> list[str]:
-    """A line of words about nothing, so that what matters may stand far back; or no line."""
-    return [" ".join(rng.choices(_ORDINARY, k=rng.randint(1, 120)))] if rng.random() < 0.7 else []
+    """Lines of words about nothing, so that what matters may stand far back; or no line."""
+    if rng.random() < 0.25:
+        return []
+    lines = [" ".join(rng.choices(_ORDINARY, k=rng.randint(1, 30))) for _ in range(4)]
+    if rng.random() < 0.5:
+        lines = ["", *(f"{i}. {line}." for i, line in enumerate(lines, 1))]
+    for index in range(len(lines)):
+        if lines[index] and rng.random() < 0.5:
+            tag = rng.choice(_MARKUP)
+            lines[index] += f" <{tag}>{rng.choice(_ORDINARY)} ...</{tag}>"
+    return lines
 
 
 def _listing(rng: random.Random, world: World) -> Turn:

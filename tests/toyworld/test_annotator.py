@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -114,6 +115,34 @@ def test_wrong_answer_differs_from_right_reasoning(kind):
         assert response.think == f"Based on the observations, {think_text(question, facts, truth)}"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_invented_fact_is_false_and_changes_nothing(kind):
+    for question, world, trace in many(kind, "invented_fact"):
+        response = parse(trace.text)
+        facts, needed = read(response.observation), needed_facts(question, world)
+        if world.data_type == "image" and kind == "count":
+            assert trace.errors == ()  # whatever else an image may show would change the count
+            continue
+        assert trace.errors == ("invented_fact",)
+        (lie,) = [fact for fact in facts if fact not in needed]
+        assert len(facts) == len(needed) + 1
+        assert not lie.holds(world)
+        assert conclusions(question, facts) == {solve(question, world)}
+        assert response.answer == question.answer(solve(question, world))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_guess_combines_no_facts(kind):
+    right = 0
+    for question, world, trace in many(kind, "guess", "wrong_reasoning"):
+        response = parse(trace.text)
+        assert trace.errors == ("guess",)
+        assert response.think.startswith("Based on the observations, I cannot tell for sure.")
+        assert set(read(response.observation)) == set(needed_facts(question, world))
+        right += response.answer == question.answer(solve(question, world))
+    assert right < 25  # of 40: some guesses are lucky
+
+
 def test_every_broken_template_is_caught_and_each_way_occurs():
     problems = Counter()
     for kind in KINDS:
@@ -176,13 +205,16 @@ def test_listed_errors_are_there_and_no_others(kind, errors, seed):
     if "leak" in trace.errors:
         assert facts == []
         return
-    assert any(not fact.holds(world) for fact in facts) == ("wrong_fact" in trace.errors)
-    assert (len(facts) < len(needed)) == ("missing_fact" in trace.errors)
+    lies = [fact for fact in facts if not fact.holds(world)]
+    assert len(lies) == len({"wrong_fact", "invented_fact"} & set(trace.errors))
+    assert len(needed) - len(facts) == (
+        ("missing_fact" in trace.errors) - ("invented_fact" in trace.errors)
+    )
     assert not any(isinstance(f, Motion) and f.direction is None for f in facts)
 
 
 def test_annotation_depends_on_its_seed_alone():
-    rates = ErrorRates(*[0.3] * 6)
+    rates = ErrorRates(*[0.3] * len(ERRORS))
     world, question = sample_question(random.Random(1), "order")
     texts = [
         Annotator(rates).annotate(question, world, seed=seed) for seed in (1, 2, 1, *range(30))
@@ -194,7 +226,7 @@ def test_annotation_depends_on_its_seed_alone():
 def test_rates_and_hardship():
     assert ErrorRates(wrong_fact=0.2).harder(10).wrong_fact == 0.9
     assert NO_ERRORS.harder(10) == NO_ERRORS
-    hard = Annotator(ErrorRates(0, 0.2, 0, 0, 0, 0), {"order": 4.5, "side": 0.0})
+    hard = Annotator(replace(NO_ERRORS, missing_fact=0.2), {"order": 4.5, "side": 0.0})
     counts = Counter()
     for kind in ("order", "distance", "side"):
         for seed in range(300):

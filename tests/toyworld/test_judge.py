@@ -11,7 +11,7 @@ import pytest
 
 from p2r_lib.judges.base import JudgeRequest
 from p2r_lib.samples import VideoQA
-from p2r_lib.toyworld.judge import RuleJudge, sufficiency
+from p2r_lib.toyworld.judge import ReaderJudge, RuleJudge, sufficiency
 from p2r_lib.toyworld.language import say_all
 from p2r_lib.toyworld.questions import (
     KINDS,
@@ -424,3 +424,17 @@ def test_what_it_cannot_judge_is_a_failure_and_spares_the_others(broken, error):
 def test_stated_answer_must_be_the_true_one():
     """Facts that entail another answer than the sample's do not suffice for it."""
     assert judged(BOTH, answer="B")[0] is False
+
+
+def test_a_reader_sees_no_falsehood_but_knows_what_follows():
+    lie = "The word ox appears at second 1."
+    assert judged(f"{BOTH} {lie}")[0] is False
+    texts = [BOTH, f"{BOTH} {lie}", "I see a red circle.", "The right option is A."]
+    requests = [JudgeRequest(sample(ORDER, "A"), text) for text in texts]
+    verdicts = ReaderJudge().judge(requests)
+    assert [verdict.sufficient for verdict in verdicts] == [True, True, False, False]
+    assert all(verdict.judge == "toyworld-reader" and verdict.explanation for verdict in verdicts)
+    unknown = sample(ORDER, "A", problem="What is love?")
+    (failure,) = ReaderJudge().judge([JudgeRequest(unknown, BOTH)])
+    assert failure.sufficient is None
+    assert "What is love?" in failure.error
