@@ -30,8 +30,9 @@ from p2r_lib.toyworld.questions import (
 )
 from p2r_lib.toyworld.render import Look, render
 from p2r_lib.toyworld.world import (
+    COLOURS,
     DIRECTIONS,
-    NAMES,
+    SHAPES,
     Fact,
     Motion,
     Place,
@@ -198,7 +199,8 @@ def _echoes(rng: random.Random) -> tuple[Turn, ...]:
 
 def _look_ups(rng: random.Random) -> tuple[Turn, ...]:
     """Which letter stands before an option, several times over one list."""
-    options = tuple(rng.sample(rng.choice((NAMES, tuple(DIRECTIONS), SIDES)), 4))
+    names = [f"{colour} {rng.choice(SHAPES)}" for colour in COLOURS]
+    options = tuple(rng.sample(rng.choice((names, list(DIRECTIONS), SIDES)), 4))
     question = Question("order", (), options)
     turns = [
         (f"Which option is {wanted}?", go_through(question, wanted))
@@ -210,9 +212,11 @@ def _look_ups(rng: random.Random) -> tuple[Turn, ...]:
 
 def _filler(rng: random.Random) -> list[str]:
     """Lines of words about nothing, so that what matters may stand far back; or no line."""
-    if rng.random() < 0.25:
+    if rng.random() < 0.4:
         return []
-    lines = [" ".join(rng.choices(_ORDINARY, k=rng.randint(1, 30))) for _ in range(4)]
+    lines = [
+        " ".join(rng.choices(_ORDINARY, k=rng.randint(1, 30))) for _ in range(rng.randint(1, 4))
+    ]
     if rng.random() < 0.5:
         lines = ["", *(f"{i}. {line}." for i, line in enumerate(lines, 1))]
     for index in range(len(lines)):

@@ -125,8 +125,9 @@ def _world_for(rng: random.Random, kind: str, data_type: str) -> World:
     least = {"direction": 1, "order": 2, "motion": 2}.get(kind, 0)
     movers = rng.randint(least, min(things, 2 if kind in IMAGE_KINDS else 3))
     if data_type == "image":
-        return sample_world(rng, things=things, data_type="image")
-    return sample_world(rng, things=things, movers=movers)
+        movers = 0
+    alike = kind == "count"
+    return sample_world(rng, things=things, movers=movers, alike=alike, data_type=data_type)
 
 
 def ask(rng: random.Random, kind: str, world: World) -> Question | None:
@@ -168,8 +169,9 @@ def _options(rng: random.Random, kind: str, arguments: tuple[str, ...]) -> tuple
     if PROBLEM_TYPE[kind] != "multiple choice":
         return ()
     if kind == "order":
-        others = [name for name in NAMES if name not in arguments]
-        options = [*arguments[:2], *rng.sample(others, 2)]
+        taken = {name.split()[0] for name in arguments[:2]}
+        colours = rng.sample([colour for colour in COLOURS if colour not in taken], 2)
+        options = [*arguments[:2], *(f"{colour} {rng.choice(SHAPES)}" for colour in colours)]
     else:
         options = list(SIDES if kind == "side" else DIRECTIONS)
     return tuple(rng.sample(options, len(options)))

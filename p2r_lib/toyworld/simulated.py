@@ -181,6 +181,8 @@ def _why_kept(trace: _Judged, worlds: Mapping[str, World]) -> str:
         return "the judge let it pass"
     if verify(sample, trace.outcome.text).response.answer != truth:
         return "the wrong answer is near enough to score"
+    if "guess" in trace.errors:
+        return "the guess happens to be right"
     if {"wrong_reasoning", "wrong_answer"} & set(trace.errors):
         return "the reasoning ends elsewhere, but the answer is right"
     return "the fact left out was not needed"

@@ -8,7 +8,7 @@ thing moves at most once, by one cell, and a word card is shown for one second.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
@@ -159,24 +159,40 @@ CELLS: tuple[Cell, ...] = tuple(product(range(1, GRID + 1), repeat=2))
 
 
 def sample_world(
-    rng: random.Random, *, things: int, movers: int = 0, signs: int = 0, data_type: str = "video"
+    rng: random.Random,
+    *,
+    things: int,
+    movers: int = 0,
+    signs: int = 0,
+    alike: bool = False,
+    data_type: str = "video",
 ) -> World:
     """Draw a world with so many things, of which `movers` move at different seconds.
 
-    No two things share name or cell, at any second. ValueError if that many do not fit.
+    No two things share name or cell, at any second, nor colour or shape unless they may be `alike`
+    (more than three things must be). ValueError if that many do not fit.
     """
-    if not 0 <= movers <= min(things, LAST_SECOND) or things > MAX_THINGS:
+    most = MAX_THINGS if alike else min(len(COLOURS), len(SHAPES))
+    if not 0 <= movers <= min(things, LAST_SECOND) or things > most:
         raise ValueError(f"cannot place {things} things with {movers} movers on {GRID}x{GRID}")
     while True:
-        world = _draw(rng, things, movers, signs, data_type)
+        names = rng.sample(NAMES, things) if alike else _unlike(rng, things)
+        world = _draw(rng, names, movers, signs, data_type)
         if _apart(world):
             return world
 
 
-def _draw(rng: random.Random, things: int, movers: int, signs: int, data_type: str) -> World:
-    names = rng.sample(NAMES, things)
-    cells = rng.sample(CELLS, things)
-    seconds = [*rng.sample(MOVE_SECONDS, movers), *[None] * (things - movers)]
+def _unlike(rng: random.Random, count: int) -> list[str]:
+    """Names that share no word, so that one word tells which thing is meant."""
+    colours, shapes = rng.sample(COLOURS, count), rng.sample(SHAPES, count)
+    return [f"{colour} {shape}" for colour, shape in zip(colours, shapes, strict=True)]
+
+
+def _draw(
+    rng: random.Random, names: Sequence[str], movers: int, signs: int, data_type: str
+) -> World:
+    cells = rng.sample(CELLS, len(names))
+    seconds = [*rng.sample(MOVE_SECONDS, movers), *[None] * (len(names) - movers)]
     drawn = []
     for name, cell, second in zip(names, cells, seconds, strict=True):
         ways = [way for way in DIRECTIONS if on_grid(step(*cell, way))]

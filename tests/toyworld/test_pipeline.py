@@ -197,13 +197,13 @@ def test_one_error_alone_is_caught_by_the_step_that_can_see_it(result):
 
 
 def test_what_slips_through_and_why(result):
-    """Nothing checks the think: wrong reasoning is kept where the answer is right, or nearly."""
+    """Nothing checks the think: a lucky guess is kept, and what is nearly right."""
     table = slips(result, PLANTED, worlds=WORLDS)
     reasons = {row["why it was kept"] for row in table}
     assert reasons == {
         "the fact left out was not needed",
         "the wrong answer is near enough to score",
-        "the reasoning ends elsewhere, but the answer is right",
+        "the guess happens to be right",
     }
     rows = quality(result)
     assert sum(row["traces"] for row in table) == sum(
@@ -258,14 +258,14 @@ def test_a_judge_that_finds_all_sufficient_lets_harm_slip(tmp_path, result):
     assert rows["all"]["precision"] == 1.0
     assert rows["all"]["slipped"] == strict["all"]["insufficient observation"] > 20
     assert rows["all"]["recall"] == 1 - rows["all"]["slipped"] / rows["all"]["harmful"]
-    assert rows["leak"]["recall"] < 0.6 < strict["leak"]["recall"]
+    assert rows["leak"]["recall"] < strict["leak"]["recall"] == 1.0
     why = {row["why it was kept"] for row in slips(lenient, PLANTED, worlds=WORLDS)}
     assert "the judge let it pass" in why
 
 
 def test_a_reader_without_the_clip_misses_what_is_invented(tmp_path, result):
     rows, strict = quality(run(tmp_path, judge=ReaderJudge())), quality(result)
-    assert rows["leak"]["slipped"] == rows["missing_fact"]["slipped"] == 0
+    assert rows["leak"]["slipped"] == 0
     assert rows["invented_fact"]["slipped"] > 20
     assert rows["invented_fact"]["recall"] < 0.7
     assert strict["invented_fact"]["recall"] == 1.0

@@ -42,6 +42,7 @@ def worlds(draw) -> World:
         things=things,
         movers=draw(st.integers(0, min(things, LAST_SECOND))),
         signs=draw(st.integers(0, len(MOVE_SECONDS))),
+        alike=things > 3 or draw(st.booleans()),
     )
 
 
@@ -85,7 +86,9 @@ def test_as_many_as_asked_for_and_from_the_seed_alone():
     for things, movers, signs in product(range(MAX_THINGS + 1), range(4), range(4)):
         if movers <= things:
             drawn = [
-                sample_world(random.Random(7), things=things, movers=movers, signs=signs)
+                sample_world(
+                    random.Random(7), things=things, movers=movers, signs=signs, alike=True
+                )
                 for _ in range(2)
             ]
             assert drawn[0] == drawn[1]
@@ -97,7 +100,8 @@ def test_as_many_as_asked_for_and_from_the_seed_alone():
 @pytest.mark.parametrize(
     "asked",
     [
-        {"things": 5},
+        {"things": 5, "alike": True},
+        {"things": 4},
         {"things": 1, "movers": 2},
         {"things": 4, "movers": 4},
         {"things": 2, "movers": -1},
@@ -195,3 +199,14 @@ def test_grid():
         False,
         True,
     ]
+
+
+def test_things_share_no_word_unless_they_may_be_alike():
+    rng = random.Random(0)
+    for _ in range(100):
+        words = [
+            word for thing in sample_world(rng, things=3).things for word in thing.name.split()
+        ]
+        assert len(set(words)) == 6
+    alike = [sample_world(rng, things=3, alike=True) for _ in range(100)]
+    assert any(len({thing.colour for thing in world.things}) < 3 for world in alike)
