@@ -257,7 +257,9 @@ def test_a_judge_that_finds_all_sufficient_lets_harm_slip(tmp_path, result):
     rows, strict = quality(lenient), quality(result)
     assert rows["all"]["precision"] == 1.0
     assert rows["all"]["slipped"] == strict["all"]["insufficient observation"] > 20
-    assert rows["all"]["recall"] == 1 - rows["all"]["slipped"] / rows["all"]["harmful"]
+    assert rows["all"]["recall"] == pytest.approx(
+        1 - rows["all"]["slipped"] / rows["all"]["harmful"]
+    )
     assert rows["leak"]["recall"] < strict["leak"]["recall"] == 1.0
     why = {row["why it was kept"] for row in slips(lenient, PLANTED, worlds=WORLDS)}
     assert "the judge let it pass" in why
