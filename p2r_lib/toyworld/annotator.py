@@ -202,7 +202,10 @@ def _steps(question: Question, facts: Sequence[Fact], conclusion: str) -> str:
         case "order", (a, b, when):
             if not {a, b} <= seconds.keys():
                 return guess
-            return f"{_timed(a, b, seconds)} So the {conclusion} moves {when}."
+            other = b if conclusion == a else a
+            first, last = (conclusion, other) if when == "first" else (other, conclusion)
+            order = f"So the {first} is first and the {last} is last."
+            return f"{_timed(a, b, seconds)} {order} Moves {when}: the {conclusion}."
         case "motion", (a, b):
             if not {a, b} <= seconds.keys():
                 return guess
@@ -221,8 +224,9 @@ def _steps(question: Question, facts: Sequence[Fact], conclusion: str) -> str:
                 f"{columns[1]} are {apart[1]} apart. So {apart[0]} plus {apart[1]} is {conclusion}."
             )
         case "count", (word,):
-            hits = [f"the {name}" for name in cells if word.removesuffix("s") in name.split()]
-            return f"{word}: {', '.join(hits) or 'none'}. That makes {conclusion}."
+            hits = {name: word.removesuffix("s") in name.split() for name in cells}
+            listed = [f"{name}: {'yes' if hit else 'no'}." for name, hit in hits.items()]
+            return "\n".join([f"{word}?", *listed, f"That makes {conclusion}."])
     shown = {f.word: f.second for f in facts if isinstance(f, Shown)}
     if len(shown) < 2:
         return guess
@@ -236,7 +240,8 @@ def _timed(a: str, b: str, seconds: Mapping[str, int]) -> str:
 
 def _placed(a: str, b: str, cells: Mapping[str, tuple[int, int]]) -> str:
     (row, column), (other_row, other_column) = cells[a], cells[b]
-    return f"row {row}, column {column} against row {other_row}, column {other_column}."
+    there = f"the {b} at row {other_row}, column {other_column}"
+    return f"the {a} is at row {row}, column {column} and {there}."
 
 
 def _conclude(question: Question, facts: Sequence[Fact], rng: random.Random) -> str:
