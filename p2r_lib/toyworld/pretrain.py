@@ -89,8 +89,8 @@ SEE = Course("learning to see", (Stage(360, single=True), Stage(2040)), 0.01)
 READ = Course(
     "learning to read",
     (
-        Stage(1000, text_share=0.6, drill_share=0.5),
-        Stage(600, text_share=0.3, drill_share=0.3, step_share=0.5),
+        Stage(2000, text_share=0.8, drill_share=0.25, step_share=0.7),
+        Stage(600, text_share=0.3, drill_share=0.15, step_share=0.5),
     ),
     0.01,
 )
