@@ -17,7 +17,6 @@ from p2r_lib.toyworld.questions import Question, conclusions, needed_facts
 from p2r_lib.toyworld.world import (
     CELLS,
     DIRECTIONS,
-    MAX_THINGS,
     MOVE_SECONDS,
     NAMES,
     WORDS,
@@ -284,10 +283,8 @@ def _invention(
 ) -> Fact | None:
     """A false fact that leaves the conclusions as they are, or None if there is no such fact."""
     present = [thing.name for thing in world.things]
-    forms: list[list[Fact]] = [
-        [Place(name, *cell) for name in NAMES if name not in present for cell in CELLS],
-        [Total(count) for count in range(1, MAX_THINGS + 1)],
-    ]
+    strangers = [name for name in NAMES if name not in present]
+    forms: list[list[Fact]] = [[Place(name, *cell) for name in strangers for cell in CELLS]]
     if world.data_type == "video":
         moves = list(product(DIRECTIONS, MOVE_SECONDS))
         forms.append([Motion(name, *move) for name in present for move in moves])
