@@ -77,23 +77,29 @@ print(ask(model, [sample])[0].text)
 #
 # ## The warm-up: three steps of data, then SFT
 #
-# A simulated annotator writes traces and errs at known rates. Verification drops broken templates
-# and wrong answers; the judge drops observations that do not suffice. What is left teaches the
-# template.
+# A simulated annotator writes traces in a hurry: it often guesses instead of reasoning, and remarks
+# on things that are not there. Verification drops broken templates and wrong answers; a judge that
+# reads text alone drops observations from which the answer does not follow. What is left teaches the
+# template. **Predict:** which of the two bad habits do these filters let through?
 
 # %%
 recipe = experiment.load_recipe("tiny-cpu")
 run = Path(tempfile.mkdtemp())
-train = dataset.draw_samples(700, split="train", seed=0)
+train = dataset.draw_samples(recipe.annotated, split="train", seed=0)
 dataset.render_clips(train, run / "data", progress=False)
 kept = experiment.run_cot(run / "cot", train, recipe, seed=0)
 print(f"kept {len(kept)} of {len(train.samples)}")
+print(f"of these, {sum('My guess' in sample.process for sample in kept)} guess")
 
 # %%
 import json
 
 counts = json.loads((run / "cot" / "manifest.json").read_text())["counts"]
 figures.show(figures.funnel_figure(figures.funnel_stages(counts)))
+
+# %% [markdown]
+# Both: a lucky guess gives a right answer, and an invented remark leaves the answer where it was.
+# SFT will learn them with the rest; two rewards, one for each process, can unlearn them.
 
 # %%
 import contextlib

@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 BASE = REPOSITORY / "data_samples" / "tiny-base"
 METHODS = {"grpo": "outcome", "pa_grpo": "process"}
 STAGES = ("base", "sft", *METHODS)
+_RETRIES = 3
+"""How often runs are taken up again when a process dies (out of memory, a crash in a library)."""
 
 
 @dataclass(frozen=True)
@@ -177,11 +180,27 @@ def _in_parallel(plans: Sequence[tuple], jobs: int, label: str) -> None:
                 function(*arguments)
                 bar.update()
             return
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread) as pool:
-            for done in as_completed([pool.submit(*plan) for plan in plans]):
+        for _ in range(1 + _RETRIES):
+            plans = _pooled(plans, jobs, bar)
+            if not plans:
+                return
+            _announce(f"a process died; {len(plans)} {label} runs are taken up again")
+    raise RuntimeError(f"{label}: processes died {1 + _RETRIES} times; run it again to go on")
+
+
+def _pooled(plans: Sequence[tuple], jobs: int, bar: Any) -> list[tuple]:
+    """Run the plans in a pool of processes; those left over when one of the processes dies."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread) as pool:
+        pending = {pool.submit(*plan): plan for plan in plans}
+        try:
+            for done in as_completed(list(pending)):
                 done.result()
+                del pending[done]
                 bar.update()
+        except BrokenProcessPool:
+            return list(pending.values())
+    return []
 
 
 def _one_thread() -> None:

@@ -1,5 +1,8 @@
 import json
+import os
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +83,19 @@ def test_unknown_recipes_keys_and_credits_are_named(tmp_path, recipe):
         load_recipe(str(tmp_path))
     with pytest.raises(ValueError, match="'both'"):
         run_ablation(tmp_path, recipe, seeds=[0], credits=["both"])
+
+
+def test_runs_of_a_process_that_died_are_taken_up_again(tmp_path):
+    mark = tmp_path / "died"
+    script = tmp_path / "weak.py"
+    script.write_text(
+        f"import os, pathlib\nmark = pathlib.Path({str(mark)!r})\n"
+        "if not mark.exists():\n    mark.touch()\n    os._exit(1)\n"
+        "mark.with_name('done').touch()\n"
+    )
+    plans = [(runpy.run_path, str(script)), (Path.touch, tmp_path / "strong")]
+    experiment._in_parallel(plans, 2, "test")
+    assert (tmp_path / "strong").exists()
+    assert (tmp_path / "done").exists()
+    with pytest.raises(RuntimeError, match="run it again to go on"):
+        experiment._in_parallel([(os._exit, 1)], 2, "test")
