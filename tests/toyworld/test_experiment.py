@@ -1,6 +1,5 @@
 import json
 import os
-import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,14 +85,12 @@ def test_unknown_recipes_keys_and_credits_are_named(tmp_path, recipe):
 
 
 def test_runs_of_a_process_that_died_are_taken_up_again(tmp_path):
-    mark = tmp_path / "died"
-    script = tmp_path / "weak.py"
-    script.write_text(
-        f"import os, pathlib\nmark = pathlib.Path({str(mark)!r})\n"
+    dies_once = (
+        f"import os, pathlib\nmark = pathlib.Path({str(tmp_path / 'died')!r})\n"
         "if not mark.exists():\n    mark.touch()\n    os._exit(1)\n"
         "mark.with_name('done').touch()\n"
     )
-    plans = [(runpy.run_path, str(script)), (Path.touch, tmp_path / "strong")]
+    plans = [(exec, dies_once), (Path.touch, tmp_path / "strong")]
     experiment._in_parallel(plans, 2, "test")
     assert (tmp_path / "strong").exists()
     assert (tmp_path / "done").exists()
