@@ -16,6 +16,7 @@ from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
 from p2r_lib.models import use_trained_positions
+from p2r_lib.training.checkpoints import ExactResume
 from p2r_lib.training.data import (
     Encoded,
     Encoder,
@@ -53,7 +54,7 @@ class VideoSFTConfig(SFTConfig):
     )
 
 
-class VideoSFTTrainer(SFTTrainer):
+class VideoSFTTrainer(ExactResume, SFTTrainer):
     """TRL's SFTTrainer for `data.row`s, whose `response` it learns: clips, images or text alone.
 
     `load_media(row)` reads a row's clip; by default from the row's `media` file with the config's

@@ -27,6 +27,7 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
 from p2r_lib.models import use_trained_positions
+from p2r_lib.training.checkpoints import ExactResume
 from p2r_lib.training.data import (
     VISION_TOKENS,
     Encoded,
@@ -54,7 +55,7 @@ class VideoGRPOConfig(GRPOConfig):
     )
 
 
-class VideoGRPOTrainer(GRPOTrainer):
+class VideoGRPOTrainer(ExactResume, GRPOTrainer):
     """TRL's GRPOTrainer for rows with a clip or an image (see `data.row`).
 
     `load_media(row)` reads a row's clip; by default from the row's `media` file with the config's
