@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -278,6 +277,7 @@ def run_sft(
     seed: int,
 ) -> Path:
     """Fine-tune the base on annotated samples; returns the folder of the model."""
+    from p2r_lib.training.checkpoints import fit
     from p2r_lib.training.data import dataset
     from p2r_lib.training.sft import VideoSFTConfig, VideoSFTTrainer
 
@@ -289,7 +289,7 @@ def run_sft(
             train_dataset=dataset(samples, media_root=media_root),
             processing_class=processor,
         )
-        _fit(trainer)
+        fit(trainer)
 
     return _once(folder, train)
 
@@ -305,6 +305,7 @@ def run_rl(
     seed: int,
 ) -> Path:
     """Reinforce a model under a credit setting; returns the folder of the model."""
+    from p2r_lib.training.checkpoints import fit
     from p2r_lib.training.data import dataset
     from p2r_lib.training.pa_grpo import PAGRPOConfig, PAGRPOTrainer
 
@@ -318,22 +319,9 @@ def run_rl(
             judge=RuleJudge(data.worlds),
             processing_class=processor,
         )
-        _fit(trainer)
+        fit(trainer)
 
     return _once(folder, train)
-
-
-def _fit(trainer: Any) -> None:
-    """Train, from the last checkpoint if there is one; save model, processor and log history."""
-    from transformers.trainer_utils import get_last_checkpoint
-
-    output = Path(trainer.args.output_dir)
-    checkpoint = get_last_checkpoint(str(output)) if output.is_dir() else None
-    trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model(str(output))
-    replace_text(output / "log_history.json", json.dumps(trainer.state.log_history))
-    for path in output.glob("checkpoint-*"):
-        shutil.rmtree(path)
 
 
 def _once(folder: Path, train: Callable[[Path], None]) -> Path:

@@ -16,6 +16,7 @@ Clips, images and text-only prompts may share a batch.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,6 +77,7 @@ class VideoGRPOTrainer(ExactResume, GRPOTrainer):
         **trl_arguments: Any,
     ) -> None:
         refuse(video_conflicts(args, trl_arguments, train_dataset, eval_dataset))
+        refuse(save_conflicts(args))
         if not isinstance(train_dataset, IterableDataset):
             refuse(size_conflicts(args, len(train_dataset)))
         super().__init__(
@@ -211,6 +213,22 @@ def video_conflicts(args: Any, trl_arguments: dict, *datasets: Any) -> Iterator[
     for columns in (getattr(data, "column_names", None) or () for data in datasets):
         for name in {"image", "images"} & set(columns):
             yield f"column {name!r}: TRL would add it to the prompt again; name the file in 'media'"
+
+
+def save_conflicts(args: Any) -> Iterator[str]:
+    """The reason why checkpoints would lose responses: a generation batch feeds whole windows."""
+    window, update = (
+        args.steps_per_generation * args.num_iterations,
+        args.gradient_accumulation_steps,
+    )
+    every = math.lcm(window, update) // update
+    if args.save_strategy == "steps" and args.save_steps % every:
+        yield (
+            f"save_steps={args.save_steps}: responses serve every {every} updates "
+            f"(steps_per_generation {args.steps_per_generation} x num_iterations "
+            f"{args.num_iterations} / gradient_accumulation_steps {update}), and those of a window "
+            f"that a checkpoint cuts are lost; use a multiple of {every}"
+        )
 
 
 def size_conflicts(args: Any, prompts: int) -> Iterator[str]:
