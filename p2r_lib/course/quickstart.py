@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from p2r_lib.course import figures
-from p2r_lib.course.history import read_log
+from p2r_lib.course.history import History, read_log, series
 from p2r_lib.course.report import Prose, Section, Table, write_report
-from p2r_lib.evaluation.metrics import Evaluation, over_seeds
+from p2r_lib.evaluation.metrics import Evaluation, Spread, over_seeds
 from p2r_lib.media import load_clip, load_image
 from p2r_lib.samples import VideoQA, read_samples
 
@@ -30,6 +31,7 @@ _QUICKSTART_MODELS = {
     "pa_grpo": "pa_grpo",
 }
 _CREDIT_MODELS = {"sft": "sft", "outcome": "grpo", "process": "pa_grpo"}
+_SETTINGS = {label: setting for setting, label in _CREDIT_MODELS.items()}
 
 
 def write_quickstart_report(folder: Path) -> Path:
@@ -79,7 +81,12 @@ def write_ablation_report(folder: Path) -> Path:
         for setting in settings
         if setting != "sft"
     }
-    tables = [ablation_table(found, decoding) for decoding in ("greedy", "sampled")]
+    tables = [
+        table
+        for decoding in ("greedy", "sampled")
+        for table in (ablation_table(found, decoding), gain_table(found, decoding))
+    ]
+    tables.append(collapse_table(runs))
     (folder / "table.md").write_text("\n\n".join(map(_markdown, tables)) + "\n", encoding="utf-8")
     return write_report(
         folder / "report.html",
@@ -112,6 +119,49 @@ def ablation_table(results: Mapping[str, Any], decoding: str) -> Table:
         "mean ± standard deviation over seeds, %"
     )
     return Table(caption, ["setting", *columns.values()], rows)
+
+
+def gain_table(results: Mapping[str, Any], decoding: str) -> Table:
+    """PA-GRPO minus every other setting, in points; differences are taken within each seed."""
+    ours = results[decoding].get("process", [])
+    columns = {"answer_accuracy": "accuracy", "sufficiency": "sufficiency"}
+    rows = [
+        [_CREDIT_NAMES[setting], *(_gain(ours, entries, key) for key in columns)]
+        for setting, entries in results[decoding].items()
+        if ours and setting != "process"
+    ]
+    caption = (
+        f"{decoding} decoding, PA-GRPO minus each other setting, points: mean of the differences "
+        "within each seed [95 % t interval over seeds]"
+    )
+    return Table(caption, ["minus", *columns.values()], rows)
+
+
+def _gain(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], key: str) -> str:
+    pairs = zip(ours, theirs, strict=True)
+    spread = over_seeds(100 * (one[key] - other[key]) for one, other in pairs)
+    interval = "" if math.isnan(spread.low) else f" [{spread.low:+.1f}, {spread.high:+.1f}]"
+    return f"{spread.mean:+.1f}{interval}".replace("-", "−")
+
+
+def collapse_table(runs: Mapping[str, Sequence[History]]) -> Table:
+    """Share of the groups in training whose rewards were all equal, by credit setting."""
+    kinds = ("perception", "reasoning", "both", "used")
+    rows = []
+    for label, histories in runs.items():
+        means = [[series(h, f"collapsed/{kind}")[1].mean() for h in histories] for kind in kinds]
+        cells = [_per_cent(over_seeds(values)) for values in means]
+        rows.append([_CREDIT_NAMES[_SETTINGS.get(label, label)], *cells])
+    caption = (
+        "groups that collapsed in training: all eight rewards of a process equal, or no advantage "
+        "left that the setting could use; mean over all updates ± standard deviation over seeds, %"
+    )
+    return Table(caption, ["setting", *kinds[:3], "nothing to learn from"], rows)
+
+
+def _per_cent(spread: Spread) -> str:
+    spread_text = "" if math.isnan(spread.sd) else f" ± {100 * spread.sd:.1f}"
+    return f"{100 * spread.mean:.1f}{spread_text}"
 
 
 _CREDIT_NAMES = {
@@ -261,9 +311,10 @@ def _filters(folder: Path) -> Section:
         [
             Prose(
                 "The simulated annotator errs at known rates, so the pipeline can be measured. "
-                "An error is harmless if the response is sound all the same: a fact left out that "
-                "the others still entail, or a false step that ends in the right answer. Harmless "
-                "ones slip through, and SFT learns them."
+                "An error is harmless if answer and observation are right all the same: a fact "
+                "left out that the others still entail, or a lucky guess. Harmless ones slip "
+                "through, and SFT learns them. So do facts that are invented but change nothing: "
+                "the judge of the pipeline reads text alone and cannot see that they are false."
             ),
             Table("Traces by planted error, and what the pipeline did", columns, cells),
         ],

@@ -71,6 +71,13 @@ def test_ablation_has_every_seed_and_credit(tmp_path, recipe):
     table = (tmp_path / "table.md").read_text()
     assert "PA-GRPO" in table
     assert "2 seeds" in table
+    gains = table.split("PA-GRPO minus each other setting")[1].split("\n\n")[1]
+    by_hand = [
+        100 * (ours["sufficiency"] - sft["sufficiency"])
+        for ours, sft in zip(results["greedy"]["process"], results["greedy"]["sft"], strict=True)
+    ]
+    assert f"{sum(by_hand) / 2:+.1f}".replace("-", "−") in gains
+    assert "groups that collapsed" in table
 
 
 def test_unknown_recipes_keys_and_credits_are_named(tmp_path, recipe):
