@@ -31,9 +31,16 @@ def build(source: Path, *, execute: bool) -> Path:
         ).execute()
     for index, cell in enumerate(notebook.cells):
         cell.id, cell.metadata = f"cell-{index}", {}
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _is_bar(output)]
     target = FOLDER / f"{source.stem}.ipynb"
     nbformat.write(notebook, target)
     return target
+
+
+def _is_bar(output: nbformat.NotebookNode) -> bool:
+    """Whether an output is a live widget: without a kernel it shows a progress bar stuck at 0 %."""
+    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})
 
 
 def main() -> None:
