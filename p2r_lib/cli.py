@@ -10,7 +10,11 @@ from pathlib import Path
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; a fault of the user's is one line on stderr and exit status 2."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, fields = parser.parse_known_args(arguments)
+    if fields and not hasattr(options, "fields"):
+        parser.error(f"unrecognized arguments: {' '.join(fields)}")
+    options.fields = fields
     try:
         return options.run(options) or 0
     except (ValueError, OSError) as error:
@@ -34,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_ablate(commands)
     _add_pretrain(commands)
     _add_toy_data(commands)
+    _add_training(commands)
     return parser
 
 
@@ -95,6 +100,28 @@ def _add_toy_data(commands) -> None:
     command.add_argument("--heldout", type=int, default=70, help="held-out questions")
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(run=_toy_data)
+
+
+def _add_training(commands) -> None:
+    for name, what in (
+        ("sft", "fine-tune a model on annotated responses"),
+        ("rl", "reinforce a model: PA-GRPO, GRPO and the settings between"),
+    ):
+        command = commands.add_parser(
+            name,
+            help=what,
+            allow_abbrev=False,
+            usage=f"p2r {name} [--recipe NAME_OR_FILE] [--FIELD VALUE ...]",
+            description="Settings come from a YAML recipe and from the command line, which wins. "
+            "--help-fields lists them all; --dry_run checks settings, data, judge and hardware.",
+        )
+        command.set_defaults(run=_train, fields=[])
+
+
+def _train(options: argparse.Namespace) -> None:
+    from p2r_lib.training.run import main as train
+
+    train(options.command, options.fields)
 
 
 def _quickstart(options: argparse.Namespace) -> None:

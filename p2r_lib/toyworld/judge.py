@@ -7,8 +7,11 @@ that none of them is false.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from p2r_lib.judges.base import JudgeRequest, Verdict
+from p2r_lib.samples import VideoQA
 from p2r_lib.toyworld.language import read, say
 from p2r_lib.toyworld.questions import Question, conclusions, parse_question
 from p2r_lib.toyworld.world import Fact, World
@@ -75,3 +78,14 @@ class RuleJudge:
         except ValueError as error:  # no question of ours, or options that lack a conclusion
             return Verdict(sufficient=None, judge=self.id, error=str(error))
         return Verdict(sufficient=sufficient, explanation=why, judge=self.id)
+
+
+def for_dataset(samples: Sequence[VideoQA], run: Any) -> RuleJudge:
+    """The rule judge of a toy data set, for `p2r rl --judge p2r_lib.toyworld.judge:for_dataset`.
+
+    The facts lie beside the questions: `train.worlds.json` beside `train.json`.
+    """
+    from p2r_lib.toyworld.dataset import load
+
+    path = Path(run.dataset)
+    return RuleJudge(load(path.parent, path.stem).worlds)
