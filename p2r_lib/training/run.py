@@ -83,7 +83,6 @@ def main(command: str, arguments: Sequence[str]) -> None:
     """
     run, args = parse(command, arguments)
     samples = _samples(run)
-    check_hardware(run)
     judge = make_judge(run, samples) if command == "rl" else None
     if command == "sft":
         _check_responses(samples, run.dataset)
@@ -97,23 +96,30 @@ def main(command: str, arguments: Sequence[str]) -> None:
 
 
 def parse(command: str, arguments: Sequence[str]) -> tuple[RunArguments, Any]:
-    """The run's and the trainer's settings; `--recipe` takes a shipped name or a YAML file."""
+    """The run's and the trainer's settings; `--recipe` takes a shipped name or a YAML file.
+
+    `--use_cpu` runs a GPU's recipe on a CPU all the same, slowly.
+    """
     from trl import TrlParser
 
-    parser = TrlParser(
-        (RunArguments, _config_class(command)),
-        prog=f"p2r {command}",
-        usage=f"p2r {command} [--recipe NAME_OR_FILE] [--FIELD VALUE ...]",
-        allow_abbrev=False,
-    )
+    def parser(*types: type) -> Any:
+        usage = f"p2r {command} [--recipe NAME_OR_FILE] [--FIELD VALUE ...]"
+        return TrlParser(types, prog=f"p2r {command}", usage=usage, allow_abbrev=False)
+
+    whole = parser(RunArguments, _config_class(command))
     if "--help-fields" in arguments:
-        parser.print_help()
+        whole.print_help()
         raise SystemExit(0)
     arguments = _with_config(command, list(arguments))
-    known = {action.dest for action in parser._actions}
-    _refuse_unknown(arguments, known)
+    _refuse_unknown(arguments, {action.dest for action in whole._actions})
     try:
-        return parser.parse_args_and_config(arguments)
+        # Hardware first: on a machine without a GPU the config itself fails on bf16.
+        run, others = parser(RunArguments).parse_args_and_config(
+            arguments, return_remaining_strings=True
+        )
+        if "--use_cpu" not in others:
+            check_hardware(run)
+        return whole.parse_args_and_config(arguments)
     except SystemExit:  # the parser has said what is wrong
         raise ValueError(f"see p2r {command} --help-fields for all settings") from None
 

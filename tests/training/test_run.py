@@ -85,7 +85,23 @@ def test_shipped_recipes_are_read(command):
     shipped = sorted(run.RECIPES.glob(f"*/{command}.yaml"))
     assert shipped
     for path in shipped:
-        run.parse(command, ["--recipe", path.parent.name, "--model", "m", "--dataset", "d"])
+        asked = ["--recipe", path.parent.name, "--model", "m", "--dataset", "d", "--use_cpu"]
+        found, args = run.parse(command, asked)
+        wanted = yaml.safe_load(path.read_text()) | {"model": "m"}
+        for name, value in wanted.items():
+            given = getattr(found if hasattr(found, name) else args, name)
+            assert given == value or str(value) in str(given), (path, name)
+
+
+def test_accelerate_configs_are_read():
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    found = {path.stem: path for path in (run.RECIPES / "accelerate").glob("*.yaml")}
+    assert set(found) == {"ddp", "fsdp2", "zero2", "zero3"}
+    kinds = {name: load_config_from_file(str(path)) for name, path in found.items()}
+    assert kinds["fsdp2"].fsdp_config["fsdp_version"] == 2
+    assert kinds["zero3"].deepspeed_config["zero_stage"] == 3
+    assert {config.num_processes for config in kinds.values()} == {8}
 
 
 def test_a_dry_run_checks_and_trains_nothing(toy, tiny_folder, tmp_path, capsys):
@@ -108,7 +124,8 @@ def test_mistakes_in_settings_are_named(toy, tmp_path, capsys):
 
 def test_a_gpu_recipe_without_a_gpu_says_so(toy, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    file = recipe(tmp_path, ROLLOUTS, gpu_memory_gib=24)
+    on_gpu = {name: value for name, value in ROLLOUTS.items() if name != "use_cpu"}
+    file = recipe(tmp_path, on_gpu, gpu_memory_gib=24)
     data = ["--recipe", file, "--model", "m", "--dataset", str(toy / "train.json")]
     assert "needs a GPU with 24 GiB and there is none" in fails(capsys, "rl", *data)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
