@@ -326,7 +326,7 @@ def _bar(
 def _bar_label(name: str, index: int, evaluations: Sequence[Evaluation], metric: str) -> str:
     counts = sorted({evaluation.estimates[metric].n for evaluation in evaluations})
     ends = "–".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))) if counts else "0"
-    label = textwrap.fill(model_mark(name, index=index).label, 11)
+    label = textwrap.fill(model_mark(name, index=index).label, 8, break_long_words=False)
     return f"{label}\nn={ends}"
 
 

@@ -46,7 +46,10 @@ def write_quickstart_report(folder: Path) -> Path:
     manifest = json.loads((folder / "cot" / "manifest.json").read_text(encoding="utf-8"))
     funnel = figures.funnel_stages(manifest["counts"])
     shown = _telling(rollouts)
-    _save_figures(folder / "figures", results, runs, shown, funnel)
+    drawn = {**_result_figures(results, runs), "funnel": figures.funnel_figure(funnel)}
+    for index, rollout in enumerate(shown):
+        drawn[f"rollout-{index}"] = figures.token_credit_figure(**rollout)
+    _save_figures(folder / "figures", drawn)
     return write_report(
         folder / "report.html",
         title="Process-aware reinforcement fine-tuning on a toy world",
@@ -63,7 +66,7 @@ def write_quickstart_report(folder: Path) -> Path:
 
 
 def write_ablation_report(folder: Path) -> Path:
-    """table.md and report.html of an ablation's run folder; returns the report."""
+    """Figures, table.md and report.html of an ablation's run folder; returns the report."""
     folder = Path(folder)
     found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     seeds, settings = found["seeds"], list(found["greedy"])
@@ -81,6 +84,7 @@ def write_ablation_report(folder: Path) -> Path:
         for setting in settings
         if setting != "sft"
     }
+    _save_figures(folder / "figures", _result_figures(results, runs))
     tables = [
         table
         for decoding in ("greedy", "sampled")
@@ -236,27 +240,26 @@ def _rollout_title(rollout: Mapping[str, Any]) -> str:
     return f"Update {rollout['step']}: observation {seen}, answer scored {score:.2f}"
 
 
-def _save_figures(
-    folder: Path, results: figures.Results, runs: figures.Runs, rollouts: Sequence, funnel: Sequence
-) -> None:
+def _save_figures(folder: Path, drawn: Mapping[str, figures.Drawn]) -> None:
+    """Each figure as PNG and SVG, and all alt texts in alt.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    trained = {name: found for name, found in results.items() if name != "base_plain"}
-    drawn = {
-        "dynamics": figures.dynamics_figure(runs),
-        "collapse": figures.collapse_figure(runs),
-        "mismatch": figures.mismatch_bars(trained),
-        "metrics": figures.metric_bars(trained),
-        "lengths": figures.length_figure(trained),
-        "funnel": figures.funnel_figure(funnel),
-    }
-    for index, rollout in enumerate(rollouts):
-        drawn[f"rollout-{index}"] = figures.token_credit_figure(**rollout)
     alts = {}
     for name, (figure, alt) in drawn.items():
         (folder / f"{name}.png").write_bytes(figures.png(figure))
         (folder / f"{name}.svg").write_text(figures.svg(figure), encoding="utf-8")
         alts[name] = alt
     (folder / "alt.json").write_text(json.dumps(alts, indent=1), encoding="utf-8")
+
+
+def _result_figures(results: figures.Results, runs: figures.Runs) -> dict[str, figures.Drawn]:
+    trained = {name: found for name, found in results.items() if name != "base_plain"}
+    return {
+        "dynamics": figures.dynamics_figure(runs),
+        "collapse": figures.collapse_figure(runs),
+        "mismatch": figures.mismatch_bars(trained),
+        "metrics": figures.metric_bars(trained),
+        "lengths": figures.length_figure(trained),
+    }
 
 
 def _examples(folder: Path, count: int = 3) -> Iterator[dict[str, Any]]:
